@@ -1,0 +1,229 @@
+"""`u2a <command>`: the command line, and what a job executes.
+
+Exit codes: 0 done; 2 bad input or setting; 3 numerical failure; 130 stopped. Imports no torch
+before a command needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from u2a_core.errors import ConfigError, RunError, U2AError
+
+if TYPE_CHECKING:
+    from u2a_core.runs import Run
+
+STOPPED = 130
+"""Exit code of a run that was told to stop."""
+
+_HELP = """Unlearning to Align: measure what each negative sample is worth, reweight, unlearn.
+
+usage: u2a COMMAND [CONFIG.yaml] [--section.field VALUE ...] [--out DIR] [--resume] [--json]
+
+  demo        the main job on the embedded scenario: gains, reweighting, unlearning, comparison
+  build-demo  make the embedded scenario again (trains its models; minutes)
+  data        validate and preview the data of a config: counts, faults by line
+  gains       the marginal gain of every negative sample
+  reweight    optimize the weights, round by round; yields weights and the U2A model
+  unlearn     unlearn with uniform weights, or with --weights RUN
+
+u2a COMMAND --help lists a command's options.
+exit codes: 0 done, 2 bad input or setting, 3 numerical failure, 130 stopped
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(_HELP)
+        return 0
+    try:
+        return _dispatch(arguments[0], arguments[1:])
+    except U2AError as error:
+        sys.stderr.write(f"u2a: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("u2a: stopped.\n")
+        return STOPPED
+    except Exception:  # the boundary: whatever is left is a fault of ours
+        sys.stderr.write(
+            f"u2a: an unexpected fault ended the command; details:\n{traceback.format_exc()}"
+        )
+        return 1
+
+
+def _dispatch(command: str, rest: list[str]) -> int:
+    actions: dict[str, Callable[[list[str]], int]] = {
+        "demo": _demo,
+        "build-demo": _build_demo,
+        "data": _data,
+        **{name: _on_settings(name) for name in ("gains", "reweight", "unlearn")},
+    }
+    if command not in actions:
+        known = ", ".join(actions)
+        raise ConfigError(f"The command must be one of {known}; got {command!r}. See u2a --help.")
+    return actions[command](rest)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run is kept, and how its outcome is told."""
+
+    out: Path | None = None
+    """The run directory; default runs/<command>-<time>."""
+    resume: bool = False
+    """Continue the run in --out to the same result."""
+    json: bool = False
+    """Print the report's JSON on stdout."""
+
+
+def _parse(kind: Any, arguments: list[str], *, prog: str, default: Any = None) -> Any:
+    """Typed options from words; a wrong one is a ConfigError."""
+    import contextlib
+    import io
+
+    import tyro
+
+    told = io.StringIO()
+    options = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(kind, args=arguments, prog=prog, **options)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        words = " ".join(told.getvalue().replace("│", " ").replace("─", " ").split())
+        raise ConfigError(f"{words} See {prog} --help.") from None
+
+
+def _on_settings(command: str) -> Callable[[list[str]], int]:
+    """A command that takes CONFIG.yaml and overrides."""
+
+    def action(arguments: list[str]) -> int:
+        place, settings = _place_and_settings(command, arguments)
+        run = _open_run(command, place, settings)
+        return _execute(run, as_json=place.json)
+
+    return action
+
+
+def _place_and_settings(command: str, arguments: list[str]) -> tuple[Place, Any]:
+    """`CONFIG.yaml [--section.field VALUE …] [--out DIR] …` parsed against the file's values."""
+    import tyro
+
+    from u2a_core.config import Settings, load_settings
+
+    @dataclass(frozen=True)
+    class Call(Place):
+        """Options of one call; settings not given here come from CONFIG.yaml."""
+
+        settings: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
+
+    named = arguments and not arguments[0].startswith("-")
+    if not named and "--help" not in arguments and "-h" not in arguments:
+        raise ConfigError(f"u2a {command} must be given a settings file. u2a {command} CONFIG.yaml")
+    base = load_settings(Path(arguments[0])) if named else Settings()
+    call = _parse(
+        Call,
+        arguments[1:] if named else arguments,
+        prog=f"u2a {command}",
+        default=Call(settings=base),
+    )
+    return call, call.settings
+
+
+def _open_run(command: str, place: Place, settings: Any) -> Run:
+    """The run directory of a call: new, or continued with --resume."""
+    from u2a_core.runs import Run
+
+    path = place.out or Path("runs") / f"{command}-{time.strftime('%m%d-%H%M%S')}"
+    if not place.resume:
+        return Run.create(path, command, settings)
+    run = Run.open(path)
+    if run.config()["command"] != command or run.settings() != settings:
+        raise RunError(
+            f"A resumed run must have the settings it was started with; {path} has others. "
+            "Give the same settings, or another --out."
+        )
+    return run
+
+
+def _execute(run: Run, *, as_json: bool) -> int:
+    """Executes a run with progress bars and shows its report; SIGTERM and Ctrl-C stop it."""
+    from u2a_core import commands, report
+    from u2a_core.demo.run import run_demo
+
+    bodies: dict[str, commands.Command] = {
+        "gains": commands.run_gains,
+        "reweight": commands.run_reweight,
+        "unlearn": commands.run_unlearn,
+        "demo": run_demo,
+    }
+    asked: list[int] = []
+
+    def ask(number: int, _: object) -> None:
+        asked.append(number)
+        run.write_status("stopping")
+
+    previous = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with report.ProgressBars() as bars:
+            watch = commands.Watch(run, stopping=lambda: bool(asked), show=bars.show)
+            result = commands.execute(run, watch, bodies[run.config()["command"]])
+    except commands.Stopped as stop:
+        sys.stderr.write(f"u2a: stopped {stop}; continue with --out {run.path} --resume.\n")
+        return STOPPED
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if as_json:
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    else:
+        report.show(run)
+    return 0
+
+
+@dataclass(frozen=True)
+class DemoPlace(Place):
+    """Options of the demo."""
+
+    seed: int = 0
+    """Seed of the data, the mislabelling and the sampling; 0 is the committed data."""
+    headless: bool = False
+    """Run in the terminal. The workbench will open without it, once it exists."""
+
+
+def _demo(arguments: list[str]) -> int:
+    from u2a_core.demo.run import demo_settings
+
+    place = _parse(DemoPlace, arguments, prog="u2a demo")
+    settings = demo_settings(place.seed)
+    return _execute(_open_run("demo", place, settings), as_json=place.json)
+
+
+def _build_demo(arguments: list[str]) -> int:
+    from u2a_core.demo.build import BuildOptions, build
+
+    options = _parse(BuildOptions, arguments, prog="u2a build-demo")
+    build(options.out, options.seed, lambda line: sys.stderr.write(line + "\n"))
+    return 0
+
+
+def _data(arguments: list[str]) -> int:
+    from u2a_core.report import show_data
+
+    place, settings = _place_and_settings("data", arguments)
+    return show_data(settings.data, as_json=place.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

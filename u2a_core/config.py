@@ -1,0 +1,218 @@
+"""Every setting, once: the command line, the YAML files and forms are generated from these models.
+
+Paths in a YAML file are relative to that file. Unknown names are refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from u2a_core.errors import ConfigError
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ModelSettings(_Section):
+    """The policy and which of its parameters unlearning may move."""
+
+    path: str = ""
+    """Local folder or hub id of a causal language model with a chat template."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the weights; auto: bfloat16 on a GPU that has it, else float32."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1, mps."""
+    parameters: Literal["full", "last_n", "lora"] = "full"
+    """What is trained: all weights, the last layers, or a LoRA adapter."""
+    last_layers: Count = 1
+    """How many transformer layers, counted from the output, for last_n."""
+    lora_rank: Count = 8
+    """Rank of the adapter, for lora."""
+    lora_alpha: Count = 16
+    """Scale of the adapter (α/rank multiplies it), for lora."""
+    max_length: Annotated[int, Field(ge=8)] = 512
+    """Longest prompt plus reply in tokens; longer replies are cut, and counted."""
+
+
+class DataSettings(_Section):
+    """Files of samples. JSONL, JSON, CSV and Parquet are recognized by content."""
+
+    negatives: str = ""
+    """The negative set: replies to unlearn, with their prompts."""
+    preferences: str = ""
+    """Preference pairs (prompt, chosen, rejected); J is measured on their prompts."""
+    retain: str = ""
+    """Replies whose skill must survive; needed by graddiff. Neutral to what J measures."""
+    prompts: str = ""
+    """Test prompts for the comparison before and after; never used for a decision."""
+    truth: str = ""
+    """Known mislabels (id, mislabelled), read by evaluation only."""
+    tokens_per_batch: Annotated[int, Field(ge=16)] = 4096
+    """Size of a batch in tokens, padding included."""
+
+
+class ObjectiveSettings(_Section):
+    """The alignment objective J, higher = better aligned."""
+
+    kind: Literal["sampled_reward", "preference"] = "sampled_reward"
+    """sampled_reward: mean reward of sampled replies (Eq. 1); preference: log-sigmoid margin."""
+    reward: str = ""
+    """The reward r(x, y): module:function, or a folder or hub id of a sequence classifier."""
+    samples: Annotated[int, Field(ge=2)] = 4
+    """Replies sampled per prompt, at least 2 for the leave-one-out baseline."""
+    temperature: Positive = 1.0
+    """Sampling temperature of the evaluation; the gradient of J always uses 1."""
+    max_new_tokens: Count = 64
+    """Longest sampled reply, in tokens."""
+    dpo_beta: Positive = 0.3
+    """Scale of the log-ratio margin, for preference."""
+
+
+class InnerSettings(_Section):
+    """The inner problem: how unlearning moves the model under given weights (Eqs. 3, 6)."""
+
+    method: Literal["ga", "graddiff", "npo"] = "npo"
+    """The per-sample loss, and whether a retain term is added (graddiff)."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """sgd: plain gradient descent, whose step Eq. 8 assumes; adamw: adaptive."""
+    learning_rate: Positive = 0.05
+    """Size of one inner step."""
+    steps: Count = 30
+    """Budget of inner steps, the same for every arm that is compared."""
+    npo_beta: Positive = 0.1
+    """NPO's β on the sequence log-ratio."""
+    lam: NonNegative = 0.0
+    """λ of the proximal term λ‖θ−θ₀‖²; 0 leaves it out."""
+    lam_retain: NonNegative = 1.0
+    """λ_r of the retain term, for graddiff."""
+    samples_per_step: Annotated[int, Field(ge=0)] = 0
+    """Negative samples per inner step, drawn uniformly; 0 takes all."""
+    max_grad_norm: Positive = 10.0
+    """Clips the gradient of the inner problem to this length."""
+    nll_bound: NonNegative = 0.0
+    """Stops when the weighted mean NLL of the negatives stays above this; 0: ln(vocabulary)."""
+    retain_bound: Positive = 2.0
+    """Stops, and goes back to the best step, when the retain loss has grown by more than this."""
+
+
+class OuterSettings(_Section):
+    """The outer problem: how the weights follow the gains (Eqs. 5, 8-10)."""
+
+    step_size: NonNegative = 0.2
+    """η of mirror descent, in units of 1/std of the slopes; 0 keeps uniform weights."""
+    sparsity: NonNegative = 0.0
+    """β of Eq. 5; pushes small weights to zero."""
+    steps_per_round: Count = 1
+    """Inner steps between two updates of the weights, and between two measurements of J."""
+    prune_below: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Drops a sample whose weight falls below this share of the uniform weight 1/n."""
+
+
+class EvaluationSettings(_Section):
+    """The comparison before and after, on the test prompts."""
+
+    reward: str = ""
+    """The reward that measures; empty: the objective's own."""
+    samples: Count = 2
+    """Replies sampled per test prompt."""
+
+
+class Settings(_Section):
+    """Everything a run needs, as in a YAML file."""
+
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
+    inner: InnerSettings = InnerSettings()
+    outer: OuterSettings = OuterSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    weights: str = "uniform"
+    """For unlearn: uniform, a finished reweight run, or a file of {id, weight}."""
+    final_weights: bool = False
+    """For unlearn with a run's weights: use only its last weights, from the original model."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of sampling and of the data order."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads; 0 leaves the choice to torch. 1 is fastest for tiny models."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Settings:
+        if self.inner.method == "graddiff" and not self.data.retain:
+            raise ValueError(
+                "data.retain must name a retain set for inner.method graddiff; got none. "
+                "Name a file of neutral replies, or use npo or ga"
+            )
+        return self
+
+
+_PATHS = {"data": ("negatives", "preferences", "retain", "prompts", "truth"), "model": ("path",)}
+_REWARDS = ("objective", "evaluation")
+
+
+def load_settings(path: Path) -> Settings:
+    """Settings of a YAML (or JSON) file, with its relative paths resolved.
+
+    Raises:
+        ConfigError: if the file is missing or a setting is wrong; names the setting.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} must be a readable YAML file; got {error}.") from error
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path} must be valid YAML; got: {reason}.") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(
+            f"{path} must hold sections such as model: and data:; got {type(raw).__name__}."
+        )
+    return parse_settings(_resolved(raw, path.parent), source=str(path))
+
+
+def parse_settings(raw: dict[str, Any], *, source: str) -> Settings:
+    """Settings from plain data; errors name the setting and the source."""
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(validation_message(error, source)) from error
+
+
+def validation_message(error: ValidationError, source: str) -> str:
+    """Pydantic's findings as sentences."""
+    findings = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "settings"
+        got = "" if isinstance(item["input"], (dict, _Section)) else f"; got {item['input']!r}"
+        reason = item["msg"].removeprefix("Value error, ").replace("Extra inputs are not", "is not")
+        findings.append(f"{where}: {reason}{got}.")
+    return f"{source}: " + " ".join(findings)
+
+
+def _resolved(raw: dict[str, Any], base: Path) -> dict[str, Any]:
+    """`raw` with every path that exists beside the file made absolute; hub ids stay."""
+    names = {**_PATHS, **dict.fromkeys(_REWARDS, ("reward",))}
+    out = dict(raw)
+    for section, fields in names.items():
+        if isinstance(raw.get(section), dict):
+            out[section] = {
+                key: _beside(value, base) if key in fields else value
+                for key, value in raw[section].items()
+            }
+    if isinstance(raw.get("weights"), str):
+        out["weights"] = _beside(raw["weights"], base)
+    return out
+
+
+def _beside(value: Any, base: Path) -> Any:
+    if isinstance(value, str) and value and (base / value).exists():
+        return str((base / value).resolve())
+    return value

@@ -1,0 +1,26 @@
+"""Files and hub sets → negative sets, preference pairs, retain sets, prompts. No torch in here.
+
+Tokenization, which needs torch, stands apart in `u2a_core.data.encode`.
+"""
+
+from u2a_core.data.files import read_records, write_records
+from u2a_core.data.inspection import DataReport, inspect_data
+from u2a_core.data.records import (
+    load_negatives,
+    load_preferences,
+    load_prompts,
+    load_retain,
+    load_truth,
+)
+
+__all__ = [
+    "DataReport",
+    "inspect_data",
+    "load_negatives",
+    "load_preferences",
+    "load_prompts",
+    "load_retain",
+    "load_truth",
+    "read_records",
+    "write_records",
+]

@@ -1,0 +1,115 @@
+"""Samples → token rows with response-only labels, through the model's own chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from u2a_core.errors import DataError, ModelError
+from u2a_core.types import Batch, Prompt, Sample
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt and its response as token ids; the response begins at `response_start`."""
+
+    input_ids: tuple[int, ...]
+    response_start: int
+
+
+@dataclass(frozen=True)
+class EncodingReport:
+    """What encoding did: how many responses were cut, and all lengths in tokens."""
+
+    truncated: int
+    lengths: tuple[int, ...]
+
+
+def prompt_ids(prompts: Sequence[Prompt], tokenizer: Any) -> list[list[int]]:
+    """Each prompt rendered by the chat template, up to where the reply begins."""
+    return [_rendered(_turns(prompt), tokenizer, reply_follows=True) for prompt in prompts]
+
+
+def conversation_ids(prompt: Prompt, response: str, tokenizer: Any) -> list[int]:
+    """Prompt and response rendered by the chat template, its end-of-turn token included."""
+    turns = [*_turns(prompt), {"role": "assistant", "content": response}]
+    return _rendered(turns, tokenizer, reply_follows=False)
+
+
+def encode(
+    samples: Sequence[Sample], tokenizer: Any, *, max_length: int
+) -> tuple[list[Encoded], EncodingReport]:
+    """Token ids of all samples, responses cut to fit.
+
+    Raises:
+        DataError: if a prompt leaves no room for its response.
+    """
+    rows, truncated = [], 0
+    for sample in samples:
+        start, ids = _prompt_and_response(sample, tokenizer)
+        if start >= max_length:
+            raise DataError(
+                f"The prompt of sample {sample.id!r} must leave room for its response in "
+                f"{max_length} tokens; got {start}. Raise model.max_length, or drop the sample."
+            )
+        truncated += len(ids) > max_length
+        rows.append(Encoded(tuple(ids[:max_length]), start))
+    return rows, EncodingReport(truncated, tuple(len(row.input_ids) for row in rows))
+
+
+def batches(rows: Sequence[Encoded], *, tokens_per_batch: int, pad_id: int = 0) -> list[Batch]:
+    """Length-sorted, right-padded batches of at most `tokens_per_batch` tokens, longest first.
+
+    A row longer than that has a batch of its own.
+    """
+    order = sorted(range(len(rows)), key=lambda i: -len(rows[i].input_ids))
+    out, start = [], 0
+    while start < len(order):
+        width = len(rows[order[start]].input_ids)
+        count = max(1, tokens_per_batch // width)
+        out.append(_padded(rows, order[start : start + count], width, pad_id))
+        start += count
+    return out
+
+
+def _padded(rows: Sequence[Encoded], index: list[int], width: int, pad_id: int) -> Batch:
+    ids = torch.full((len(index), width), pad_id)
+    labels = torch.full((len(index), width), -100)
+    mask = torch.zeros((len(index), width), dtype=torch.long)
+    for place, i in enumerate(index):
+        row, length = torch.tensor(rows[i].input_ids), len(rows[i].input_ids)
+        ids[place, :length] = row
+        mask[place, :length] = 1
+        labels[place, rows[i].response_start : length] = row[rows[i].response_start :]
+    return Batch(input_ids=ids, attention_mask=mask, labels=labels, index=torch.tensor(index))
+
+
+def _prompt_and_response(sample: Sample, tokenizer: Any) -> tuple[int, list[int]]:
+    """Where the response starts, and all ids.
+
+    The template renders the whole conversation where the prompt is a prefix of it, so that the
+    end-of-turn token is learned; some templates rewrite earlier turns, and then the response is
+    appended to the prompt.
+    """
+    (prompt,) = prompt_ids([sample.prompt], tokenizer)
+    whole = conversation_ids(sample.prompt, sample.response, tokenizer)
+    if whole[: len(prompt)] == prompt and len(whole) > len(prompt):
+        return len(prompt), whole
+    reply = tokenizer(sample.response, add_special_tokens=False)["input_ids"]
+    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+    return len(prompt), [*prompt, *reply, *end]
+
+
+def _turns(prompt: Prompt) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in prompt]
+
+
+def _rendered(turns: list[dict[str, str]], tokenizer: Any, *, reply_follows: bool) -> list[int]:
+    if not tokenizer.chat_template:
+        raise ModelError("The tokenizer must have a chat template; got none.")
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=reply_follows)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]  # the template has its own BOS
+    return [int(i) for i in ids]

@@ -1,0 +1,170 @@
+"""Any file of records → a list of dicts with their lines: JSONL, JSON, CSV, Parquet, plain text.
+
+The format is recognized by content, because real files carry the wrong names: JSON lines called
+.json, arrays called .jsonl. A broken line is a `Fault`, not an exception.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from u2a_core.errors import DataError
+from u2a_core.types import Fault
+
+Record: TypeAlias = dict[str, Any]
+Numbered: TypeAlias = tuple[int, Record]
+"""A record and the line (or, in an array or table, the position) it stands at, from 1."""
+
+_HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(:[\w.-]+)?$")
+_HOW = "Give JSONL, JSON, CSV or Parquet with a prompt and a response."
+
+
+def read_records(path: str | Path) -> tuple[list[Numbered], list[Fault]]:
+    """All records of a file, or of a hub set given as owner/name or owner/name:split.
+
+    Raises:
+        DataError: if it cannot be read as any format, or holds nothing.
+    """
+    file = Path(path)
+    if not file.exists() and _HUB_ID.match(str(path)):
+        return _hub(str(path)), []
+    raw = _bytes(file)
+    if raw.startswith(b"PAR1"):
+        return _parquet(file), []
+    text = _text(raw, file)
+    first = text.lstrip()[:1]
+    if first == "[":
+        return _array(text, file)
+    if first == "{":
+        return _lines(text, file)
+    return _table(text, file), []
+
+
+def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """JSON lines, moved into place as a whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    beside.write_text("".join(lines), encoding="utf-8")
+    beside.replace(path)
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        raw = file.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(
+            f"{file} must be a readable file; got: {reason}. Check the path."
+        ) from error
+    if not raw.strip():
+        raise DataError(f"{file} must hold at least one record; it is empty. {_HOW}")
+    return raw
+
+
+def _text(raw: bytes, file: Path) -> str:
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{file} must be UTF-8 text or Parquet; got byte {raw[error.start]:#04x} at position "
+            f"{error.start}. Save it as UTF-8."
+        ) from error
+    if "\x00" in text:
+        raise DataError(f"{file} must be UTF-8 text or Parquet; got a binary file. {_HOW}")
+    if not text.strip():
+        raise DataError(f"{file} must hold at least one record; it is empty. {_HOW}")
+    return text
+
+
+def _parquet(file: Path) -> list[Numbered]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(file).to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} must be a whole Parquet file; got: {error}.") from error
+    return list(enumerate(rows, start=1))
+
+
+def _hub(name: str) -> list[Numbered]:
+    """A hub set through the datasets library; its first split if none is named."""
+    import datasets
+
+    path, _, split = name.partition(":")
+    try:
+        loaded = datasets.load_dataset(path, split=split or None)
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{name} must be a file or a hub data set; got: {reason}") from error
+    rows = loaded if split else next(iter(loaded.values()))
+    return [(line, dict(row)) for line, row in enumerate(rows, start=1)]
+
+
+def _array(text: str, file: Path) -> tuple[list[Numbered], list[Fault]]:
+    try:
+        items = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file} must be valid JSON; got: {error}.") from error
+    return _records(list(enumerate(items, start=1)))
+
+
+def _lines(text: str, file: Path) -> tuple[list[Numbered], list[Fault]]:
+    """JSON lines; or one JSON object, whose single list of records is taken."""
+    items: list[tuple[int, Any]] = []
+    faults: list[Fault] = []
+    for line, content in enumerate(text.split("\n"), start=1):
+        if not content.strip():
+            continue
+        try:
+            items.append((line, json.loads(content)))
+        except (ValueError, RecursionError) as error:
+            faults.append(Fault(line, f"not valid JSON ({error})"))
+    if faults and not items:
+        return _object(text, file)
+    records, more = _records(items)
+    return records, sorted([*faults, *more], key=lambda fault: fault.line)
+
+
+def _object(text: str, file: Path) -> tuple[list[Numbered], list[Fault]]:
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file} must be valid JSON; got: {error}. {_HOW}") from error
+    lists = [value for value in whole.values() if isinstance(value, list)]
+    if len(lists) != 1:
+        return [(1, whole)], []
+    return _records(list(enumerate(lists[0], start=1)))
+
+
+def _records(items: list[tuple[int, Any]]) -> tuple[list[Numbered], list[Fault]]:
+    records = [(line, item) for line, item in items if isinstance(item, dict)]
+    faults = [
+        Fault(line, f"must be an object, got {type(item).__name__}")
+        for line, item in items
+        if not isinstance(item, dict)
+    ]
+    return records, faults
+
+
+def _table(text: str, file: Path) -> list[Numbered]:
+    """CSV with a header; or one prompt a line, where the name ends in .txt."""
+    if file.suffix == ".txt":
+        lines = enumerate(text.splitlines(), start=1)
+        return [(line, {"prompt": prompt}) for line, prompt in lines if prompt.strip()]
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        rows = [(reader.line_num, dict(row)) for row in reader]
+    except csv.Error as error:
+        raise DataError(f"{file} must be valid CSV; got: {error}. {_HOW}") from error
+    if not rows:
+        raise DataError(f"{file} must hold at least one record; got none. {_HOW}")
+    return rows

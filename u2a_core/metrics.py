@@ -1,0 +1,71 @@
+"""What is reported of a model: rewards with bootstrap intervals, paired differences, AUC.
+
+Every figure carries n and a 95 % interval; the unit of resampling is the prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from u2a_core.errors import DataError
+from u2a_core.types import Estimate
+
+_RESAMPLES = 4000
+
+
+def bootstrap_mean(values: Sequence[float] | np.ndarray, *, seed: int = 0) -> Estimate:
+    """The mean of independent units with its 95 % percentile bootstrap interval.
+
+    Args:
+        values: one number a unit (a prompt's mean reward, a paired difference), at least one.
+        seed: of the resampling.
+
+    Raises:
+        DataError: if there are no values.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if len(array) == 0:
+        raise DataError("An estimate needs at least one value; got none.")
+    mean = float(array.mean())
+    if len(array) == 1:
+        return Estimate(mean, -math.inf, math.inf, 1)
+    draws = np.random.default_rng(seed).integers(len(array), size=(_RESAMPLES, len(array)))
+    low, high = np.quantile(array[draws].mean(axis=1), [0.025, 0.975])
+    return Estimate(mean, float(low), float(high), len(array))
+
+
+def reward_estimate(scores: np.ndarray) -> Estimate:
+    """Mean reward ↑ of sampled replies.
+
+    Args:
+        scores: (prompts, samples); the interval is over prompts, n counts the replies.
+    """
+    estimate = bootstrap_mean(scores.mean(axis=1))
+    return Estimate(estimate.mean, estimate.low, estimate.high, int(scores.size))
+
+
+def paired_difference(ours: np.ndarray, theirs: np.ndarray) -> Estimate:
+    """Mean of ours − theirs over the same units (prompts), with its 95 % interval.
+
+    Raises:
+        DataError: if the units do not match.
+    """
+    if ours.shape != theirs.shape:
+        raise DataError(
+            f"Paired values must have the same units; got {ours.shape} and {theirs.shape}."
+        )
+    return bootstrap_mean(ours - theirs)
+
+
+def auc(scores: Sequence[float] | np.ndarray, positive: Sequence[bool] | np.ndarray) -> float:
+    """P(score of a positive > score of a negative), ties ½; NaN where one class is empty."""
+    mask = np.asarray(positive, dtype=bool)
+    array = np.asarray(scores, dtype=np.float64)
+    if mask.all() or not mask.any():
+        return math.nan
+    result = stats.mannwhitneyu(array[mask], array[~mask])
+    return float(result.statistic) / (int(mask.sum()) * int((~mask).sum()))

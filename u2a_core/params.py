@@ -1,0 +1,103 @@
+"""Algebra on named parameter sets: the vectors of this project are dicts name → tensor.
+
+Inner products are accumulated in float32 at least, whatever the parameters' own dtype.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from u2a_core.types import Parameters
+
+
+def trainable(model: nn.Module) -> Parameters:
+    """The parameters that require a gradient, by name: θ. The tensors are the model's own."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def snapshot(point: Parameters) -> Parameters:
+    """A detached copy."""
+    return {name: tensor.detach().clone() for name, tensor in point.items()}
+
+
+@torch.no_grad()
+def load(model: nn.Module, point: Parameters) -> None:
+    """Put θ into the model, in place."""
+    own = dict(model.named_parameters())
+    for name, tensor in point.items():
+        own[name].copy_(tensor)
+
+
+def dot(a: Parameters, b: Parameters) -> float:
+    """⟨a, b⟩."""
+    total = 0.0
+    for name, tensor in a.items():
+        wide = torch.promote_types(tensor.dtype, torch.float32)
+        total += float((tensor.to(wide) * b[name].to(wide)).sum())
+    return total
+
+
+def norm(a: Parameters) -> float:
+    """‖a‖₂."""
+    return math.sqrt(dot(a, a))
+
+
+def scale(a: Parameters, factor: float) -> Parameters:
+    """Factor · a."""
+    return {name: tensor * factor for name, tensor in a.items()}
+
+
+def axpy(factor: float, a: Parameters, b: Parameters) -> Parameters:
+    """Factor · a + b."""
+    return {name: b[name] + factor * tensor for name, tensor in a.items()}
+
+
+def gradient(value: Tensor, point: Parameters) -> Parameters:
+    """∇value at θ; zero for a parameter that `value` does not depend on."""
+    grads = torch.autograd.grad(value, list(point.values()), allow_unused=True)
+    return {
+        name: torch.zeros_like(p) if g is None else g.detach()
+        for (name, p), g in zip(point.items(), grads, strict=True)
+    }
+
+
+def accumulate(total: Parameters | None, part: Parameters) -> Parameters:
+    """Total + part in place; `part` itself where there is no total yet."""
+    if total is None:
+        return part
+    for name, tensor in part.items():
+        total[name].add_(tensor)
+    return total
+
+
+def hessian_vector_product(
+    gradient_at: Callable[[Parameters], Parameters],
+    point: Parameters,
+    direction: Parameters,
+    *,
+    step: float = 1e-3,
+) -> Parameters:
+    """Hv by the central difference of two gradients; works under any attention kernel.
+
+    Args:
+        gradient_at: θ → ∇f(θ).
+        point: θ.
+        direction: v.
+        step: ε relative to (1 + ‖θ‖) / ‖v‖.
+
+    Returns:
+        (∇f(θ + εv) − ∇f(θ − εv)) / 2ε, with an error of order ε².
+    """
+    length = norm(direction)
+    if length == 0:
+        return {name: torch.zeros_like(tensor) for name, tensor in direction.items()}
+    epsilon = step * (1 + norm(point)) / length
+    ahead = gradient_at(axpy(epsilon, direction, point))
+    behind = gradient_at(axpy(-epsilon, direction, point))
+    return scale(axpy(-1.0, behind, ahead), 0.5 / epsilon)

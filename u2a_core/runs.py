@@ -1,0 +1,291 @@
+"""The run directory, and the only module that knows its layout.
+
+    config.json     command, settings, versions, hashes: written first, never changed
+    progress.jsonl  one `Progress` a line, append-only
+    status.json     the last word of the process: running, stopping, stopped, failed, finished
+    lock            pid and start time of the process that works here
+    checkpoint.safetensors   enough to continue to the same result; replaced as a whole
+    tables/*.parquet, model/, log.txt
+    report.json     last: present ⇔ finished
+
+Everything is written beside and moved into place, so a reader never sees half a file, and a full
+disk leaves the previous one. Imports no torch: pages read runs through this module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import pandas as pd
+import psutil
+
+from u2a_core.config import Settings, parse_settings
+from u2a_core.errors import RunError
+from u2a_core.types import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LAYOUT = 1
+"""Version of the layout above."""
+
+State: TypeAlias = Literal["queued", "running", "stopping", "stopped", "failed", "finished"]
+_PACKAGES = ("u2a-workbench", "torch", "transformers", "peft", "numpy")
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a run is doing, and why, in a sentence."""
+
+    state: State
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, command: str, settings: Settings) -> Run:
+        """A new run directory with its config.json.
+
+        Raises:
+            RunError: if the directory holds a run already, or cannot be written.
+        """
+        run = cls(path)
+        if run.exists:
+            raise RunError(
+                f"{path} must be a new directory; it holds a run already. "
+                "Continue it with --resume, or name another with --out."
+            )
+        config = {
+            "layout": LAYOUT,
+            "command": command,
+            "settings": settings.model_dump(mode="json"),
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "python": platform.python_version(),
+            "packages": _versions(),
+        }
+        run._write_json("config.json", config)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """An existing run directory.
+
+        Raises:
+            RunError: if there is none, or its layout is of another version.
+        """
+        run = cls(path)
+        if not run.exists:
+            raise RunError(f"{path} must be a run directory; got one without config.json.")
+        layout = run.config().get("layout")
+        if layout != LAYOUT:
+            raise RunError(
+                f"{path} must have run layout {LAYOUT}; got {layout}. "
+                "It was written by another version of u2a: use that version, or run anew."
+            )
+        return run
+
+    @property
+    def exists(self) -> bool:
+        """Whether the directory holds a run."""
+        return (self.path / "config.json").exists()
+
+    def config(self) -> dict[str, Any]:
+        """config.json."""
+        return self._read_json("config.json")
+
+    def settings(self) -> Settings:
+        """The settings that the run was made with."""
+        return parse_settings(self.config()["settings"], source=str(self.path / "config.json"))
+
+    def report(self) -> dict[str, Any]:
+        """report.json of a finished run.
+
+        Raises:
+            RunError: if the run is not finished.
+        """
+        if not self.finished:
+            raise RunError(f"{self.path} must be a finished run; it is {self.status().state}.")
+        return self._read_json("report.json")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the report is there."""
+        return (self.path / "report.json").exists()
+
+    def write_report(self, report: Mapping[str, Any]) -> None:
+        """report.json: the last file of a run."""
+        self._write_json("report.json", report)
+        self.write_status("finished")
+
+    def status(self) -> Status:
+        """What the files say, corrected by whether the process is alive."""
+        if self.finished:
+            return Status("finished")
+        if not (self.path / "status.json").exists():
+            return Status("queued")
+        said = Status(**self._read_json("status.json"))
+        if said.state in ("running", "stopping") and not self._alive():
+            return Status("failed", "The process ended without a word. Continue it with --resume.")
+        return said
+
+    def write_status(self, state: State, message: str = "") -> None:
+        """status.json."""
+        self._write_json("status.json", dataclasses.asdict(Status(state, message)))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While open, this process is the one that works here.
+
+        Raises:
+            RunError: if another living process does.
+        """
+        if self._alive():
+            raise RunError(
+                f"{self.path} must have one process; another is at work on it. Stop that first."
+            )
+        me = psutil.Process()
+        self._write_json("lock", {"pid": me.pid, "started": me.create_time()})
+        try:
+            yield
+        finally:
+            (self.path / "lock").unlink(missing_ok=True)
+
+    def _alive(self) -> bool:
+        if not (self.path / "lock").exists():
+            return False
+        lock = self._read_json("lock")
+        try:
+            process = psutil.Process(lock["pid"])
+            return bool(
+                abs(process.create_time() - lock["started"]) < 1
+                and process.status() != psutil.STATUS_ZOMBIE
+            )
+        except psutil.NoSuchProcess:
+            return False
+
+    def append_progress(self, progress: Progress) -> None:
+        """One more line of progress.jsonl."""
+        with (
+            _writing(self.path / "progress.jsonl"),
+            (self.path / "progress.jsonl").open("a", encoding="utf-8") as file,
+        ):
+            file.write(json.dumps(dataclasses.asdict(progress)) + "\n")
+
+    def progress(self) -> list[Progress]:
+        """The complete lines of progress.jsonl."""
+        path = self.path / "progress.jsonl"
+        if not path.exists():
+            return []
+        text = path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]  # the last line may be half-written
+        return [Progress(**json.loads(line)) for line in whole.splitlines()]
+
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        """tables/<name>.parquet."""
+        self._replace(f"tables/{name}.parquet", lambda path: table.to_parquet(path, index=False))
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table of the run.
+
+        Raises:
+            RunError: if the run has no such table.
+        """
+        path = self.path / "tables" / f"{name}.parquet"
+        if not path.exists():
+            raise RunError(f"{self.path} must have the table {name!r}; it has none.")
+        return pd.read_parquet(path)
+
+    def save_checkpoint(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Replaces the checkpoint as a whole.
+
+        Raises:
+            RunError: if the disk is full; the previous checkpoint is still there.
+        """
+        from safetensors.torch import save_file
+
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        meta = {"facts": json.dumps(facts)}
+        self._replace("checkpoint.safetensors", lambda path: save_file(contiguous, path, meta))
+
+    def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and facts of the checkpoint, if there is one."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self.path / "checkpoint.safetensors"
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return tensors, json.loads(file.metadata()["facts"])
+        except SafetensorError as error:
+            raise RunError(f"{path} must be a checkpoint; got: {error}. Run anew.") from error
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the unlearned model is saved."""
+        return self.path / "model"
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        self._replace(name, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        try:
+            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.path / name} must be readable JSON; got: {error}.") from error
+        if not isinstance(content, dict):
+            raise RunError(f"{self.path / name} must hold an object; got {type(content).__name__}.")
+        return content
+
+    def _replace(self, name: str, write: Callable[[Path], object]) -> None:
+        target = self.path / name
+        with _writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            beside = target.with_name(f".{target.name}.{os.getpid()}")
+            try:
+                write(beside)
+                beside.replace(target)
+            finally:
+                beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turns a failed write into a sentence."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RunError(
+            f"{path} must be writable; got: {reason}. Free disk space or name another folder "
+            "with --out; what was saved before is still there, and --resume continues from it."
+        ) from error
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
