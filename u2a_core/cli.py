@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -122,21 +122,20 @@ def _place_and_settings(command: str, arguments: list[str]) -> tuple[Place, Any]
 
     from u2a_core.config import Settings, load_settings
 
-    @dataclass(frozen=True)
-    class Call(Place):
-        """Options of one call; settings not given here come from CONFIG.yaml."""
-
-        settings: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
-
+    # made here, because the settings' class and tyro are imported only when a command needs them
+    option = Annotated[Settings, tyro.conf.arg(name="")]
+    call_type = make_dataclass(
+        "Call", [("settings", option)], bases=(Place,), kw_only=True, frozen=True
+    )
     named = arguments and not arguments[0].startswith("-")
     if not named and "--help" not in arguments and "-h" not in arguments:
         raise ConfigError(f"u2a {command} must be given a settings file. u2a {command} CONFIG.yaml")
     base = load_settings(Path(arguments[0])) if named else Settings()
     call = _parse(
-        Call,
+        call_type,
         arguments[1:] if named else arguments,
         prog=f"u2a {command}",
-        default=Call(settings=base),
+        default=call_type(settings=base),
     )
     return call, call.settings
 

@@ -115,6 +115,7 @@ class _Contraction:
     total: Tensor | None = None
     covered: set[int] = field(default_factory=set)
     misfits: set[int] = field(default_factory=set)
+    contracting: bool = False
 
     def run(self, model: nn.Module, batch: Batch, loss: PerSampleLoss) -> Float[Tensor, " b"]:
         """One batch: forward, and backward through the activations."""
@@ -177,6 +178,8 @@ def _hook(
     def forward(
         module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> Tensor | None:
+        if contraction.contracting:  # called again for its tangent
+            return None
         if not isinstance(output, Tensor):
             contraction.misfits.update(keys)
             return None
@@ -186,8 +189,10 @@ def _hook(
         inputs = tuple(a.detach() if isinstance(a, Tensor) else a for a in args)
 
         def backward(gradient: Tensor) -> None:
+            contraction.contracting = True
             with torch.no_grad():
                 contraction.add(_contract(module, inputs, kwargs, own, gradient), keys)
+            contraction.contracting = False
 
         output.register_hook(backward)
         hooked: Tensor = output
