@@ -9,6 +9,7 @@ import torch
 from u2a_core import params
 from u2a_core.config import InnerSettings, OuterSettings
 from u2a_core.curvature import Ridge
+from u2a_core.descent import descend, follow, pack, start, unpack
 from u2a_core.losses import (
     NPO,
     GradientAscent,
@@ -21,7 +22,7 @@ from u2a_core.reweight import Scorer, mirror_descent
 from u2a_core.slopes import slopes
 from u2a_core.testing import TinyPolicy, random_batch
 from u2a_core.types import Batch, PerSampleLoss, Weights
-from u2a_core.unlearn import InnerProblem, descend, follow, pack, start, unpack
+from u2a_core.unlearn import InnerProblem
 from u2a_core.weights import marginal_gain, uniform, uniform_over
 
 LAM = 2.0

@@ -213,7 +213,7 @@ def _build_demo(arguments: list[str]) -> int:
     from u2a_core.demo.build import BuildOptions, build
 
     options = _parse(BuildOptions, arguments, prog="u2a build-demo")
-    build(options.out, options.seed, lambda line: sys.stderr.write(line + "\n"))
+    build(options.out, options.seed, lambda line: print(line, file=sys.stderr))  # noqa: T201
     return 0
 
 

@@ -14,18 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-import numpy as np
-import pandas as pd
 import torch
 
 from u2a_core import metrics, params
+from u2a_core.descent import Choice, UnlearnState, descend, follow, pack, start, unpack
 from u2a_core.errors import ConfigError, DataError, RunError
 from u2a_core.losses import NegativeLogLikelihood, per_sample_losses
 from u2a_core.models import save_policy
-from u2a_core.reweight import accumulated_gains, mirror_descent
+from u2a_core.results import samples_table, write_descent
+from u2a_core.reweight import mirror_descent
 from u2a_core.runs import Run
-from u2a_core.types import Estimate, Progress, Weights, prompt_text
-from u2a_core.unlearn import Choice, UnlearnState, descend, follow, pack, start, unpack
+from u2a_core.types import Estimate, Progress, Weights
+from u2a_core.unlearn import step_seed
 from u2a_core.weights import uniform
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def run_gains(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
     nll = per_sample_losses(
         experiment.policy.model, list(experiment.problem.batches), NegativeLogLikelihood()
     )
-    table = _samples(experiment)
+    table = samples_table(experiment)
     table["gain"] = report.gains.cpu().double().numpy()
     table["slope"] = report.slopes.cpu().double().numpy()
     table["nll"] = nll.cpu().double().numpy()
@@ -171,8 +171,6 @@ def _loaded(settings: Settings, watch: Watch) -> Experiment:
 
 
 def _first_seed(settings: Settings) -> int:
-    from u2a_core.unlearn import step_seed
-
     return step_seed(settings.seed, 0)
 
 
@@ -208,7 +206,7 @@ def _descent(
             raise Stopped(f"at step {state.step} of {settings.inner.steps}")
     params.load(experiment.policy.model, state.best_theta)
     watch.tell("comparing replies", 0, 1)
-    facts = _write_descent(run, experiment, state, before, experiment.evaluate())
+    facts = write_descent(run, experiment, state, before, experiment.evaluate())
     save_policy(experiment.policy, run.model_folder, provenance={"command": command})
     watch.tell("comparing replies", 1, 1)
     return _finish(run, experiment, watch, facts)
@@ -223,107 +221,6 @@ def _resumed(run: Run, experiment: Experiment, watch: Watch) -> UnlearnState | N
     if not any(name.startswith("theta.") for name in tensors):
         raise RunError(f"The checkpoint of {run.path} must hold parameters; run anew.")
     return unpack(experiment.problem, tensors, facts)
-
-
-def _write_descent(
-    run: Run,
-    experiment: Experiment,
-    state: UnlearnState,
-    before: pd.DataFrame,
-    after: pd.DataFrame,
-) -> dict[str, Any]:
-    """Tables of a descent, and what its report says."""
-    chosen = _chosen_round(state, experiment.settings.outer.steps_per_round)
-    weights = Weights(state.weight_path[chosen])
-    run.write_table("history", pd.DataFrame(state.history))
-    run.write_table("weight_path", _rounds(experiment, state))
-    run.write_table("weights", _final(experiment, state, weights))
-    run.write_table("generations", _generations(before, after))
-    truth = experiment.mislabelled()
-    facts: dict[str, Any] = {
-        "method": experiment.settings.inner.method,
-        "steps": state.best_step,
-        "steps_taken": state.step,
-        "ended": state.ended,
-        "objective": {"before": state.history[0]["objective"], "after": state.best_objective},
-        "effective_samples": weights.effective_samples(),
-        "reward": _rewards(before, after),
-    }
-    if truth is not None:
-        mass = weights.values.cpu().numpy()[truth].sum()
-        facts["weight_on_mislabelled"] = float(mass)
-        if state.gain_path:
-            total = accumulated_gains(state.gain_path).cpu().numpy()
-            facts["gains"] = {
-                "auc_first_round": metrics.auc(state.gain_path[0].cpu().numpy(), ~truth),
-                "auc_accumulated": metrics.auc(total, ~truth),
-            }
-    return facts
-
-
-def _chosen_round(state: UnlearnState, steps_per_round: int) -> int:
-    """The round whose weights made the chosen model's last step."""
-    return max(0, min((state.best_step - 1) // steps_per_round, len(state.weight_path) - 1))
-
-
-def _samples(experiment: Experiment) -> pd.DataFrame:
-    """One row per negative sample: id, kind, texts, reply length in tokens."""
-    negatives = experiment.negatives.samples
-    return pd.DataFrame(
-        {
-            "id": [sample.id for sample in negatives],
-            "kind": [sample.kind for sample in negatives],
-            "prompt": [prompt_text(sample.prompt) for sample in negatives],
-            "response": [sample.response for sample in negatives],
-        }
-    )
-
-
-def _final(experiment: Experiment, state: UnlearnState, weights: Weights) -> pd.DataFrame:
-    table = _samples(experiment)
-    table["weight"] = weights.values.cpu().numpy()
-    if state.gain_path:
-        table["gain_first_round"] = state.gain_path[0].cpu().numpy()
-        table["gain_accumulated"] = accumulated_gains(state.gain_path).cpu().numpy()
-    return table
-
-
-def _rounds(experiment: Experiment, state: UnlearnState) -> pd.DataFrame:
-    """Long table: round, step, id, weight, and gain where the round scored."""
-    ids = [sample.id for sample in experiment.negatives.samples]
-    pieces = []
-    for number, values in enumerate(state.weight_path):
-        piece = pd.DataFrame({"round": number, "id": ids, "weight": values.cpu().numpy()})
-        scored = number < len(state.gain_path)
-        piece["gain"] = state.gain_path[number].cpu().numpy() if scored else np.nan
-        piece["slope"] = state.slope_path[number].cpu().double().numpy() if scored else np.nan
-        pieces.append(piece)
-    return pd.concat(pieces, ignore_index=True)
-
-
-def _generations(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    keys = [name for name in ("prompt_index", "sample", "prompt") if name in before]
-    return before.merge(after, on=keys, suffixes=("_before", "_after"))
-
-
-def _rewards(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Any]:
-    """Reward before, after, and the paired difference over prompts."""
-    if before.empty or before["reward"].isna().any():
-        return {}
-    old, new = by_prompt(before["reward"], before), by_prompt(after["reward"], after)
-    return {
-        "before": dataclasses.asdict(metrics.reward_estimate(old)),
-        "after": dataclasses.asdict(metrics.reward_estimate(new)),
-        "difference": dataclasses.asdict(
-            metrics.paired_difference(new.mean(axis=1), old.mean(axis=1))
-        ),
-    }
-
-
-def by_prompt(values: pd.Series, table: pd.DataFrame) -> np.ndarray:
-    """(prompts, samples) from a long table of generations."""
-    wide = values.groupby([table["prompt_index"], table["sample"]]).first().unstack("sample")
-    return np.asarray(wide.to_numpy(), dtype=np.float64)
 
 
 def _finish(

@@ -70,7 +70,8 @@ def train_tokenizer() -> Any:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
+    family: Any = PreTrainedTokenizerFast
+    return family(
         tokenizer_object=tokenizer,
         bos_token="<|bos|>",
         eos_token="<|end|>",
@@ -84,7 +85,7 @@ def train_policy(tokenizer: Any, seed: int, report: Callable[[str], None]) -> An
     """A tiny Llama, trained on the mixture's replies."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    policy = LlamaForCausalLM(_shape(LlamaConfig, tokenizer))
+    policy: Any = LlamaForCausalLM(_shape(LlamaConfig, tokenizer))
     policy.generation_config.eos_token_id = tokenizer.eos_token_id
     policy.generation_config.pad_token_id = tokenizer.pad_token_id
     rows = world.mixture()
@@ -119,7 +120,7 @@ def train_reward_model(
 
     config = _shape(LlamaConfig, tokenizer)
     config.num_labels = 1
-    judge = LlamaForSequenceClassification(config)
+    judge: Any = LlamaForSequenceClassification(config)  # type: ignore[no-untyped-call]
     judge.model.load_state_dict(policy.model.state_dict())
     rows = _scored_replies(world.training_questions(), policy, tokenizer, seed)
     ids = [conversation_ids(user_prompt(p), r, tokenizer) for p, r, _ in rows]
@@ -149,7 +150,9 @@ def _scored_replies(
     draw = random.Random(f"replies {seed}")
     prompts = [user_prompt(question.text) for question in questions]
     rollouts = Generator(tokenizer, 40)(policy.eval(), prompts, samples=2, seed=seed)
-    pairs = [(questions[i].text, r) for i, r in zip(rollouts.prompt_index, rollouts.replies)]
+    pairs = [
+        (questions[i].text, r) for i, r in zip(rollouts.prompt_index, rollouts.replies, strict=True)
+    ]
     for question in questions:
         good = world.good_replies(question)
         other = draw.choice([q for q in questions if q.family == question.family])

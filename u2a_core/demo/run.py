@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from u2a_core import commands, metrics
-from u2a_core.commands import Stopped, Watch, by_prompt
+from u2a_core.commands import Stopped, Watch
 from u2a_core.config import Settings, load_settings
 from u2a_core.data import load_negatives, load_truth, write_records
 from u2a_core.demo import world
 from u2a_core.errors import DataError
+from u2a_core.results import by_prompt
 from u2a_core.runs import Run
 
 METHODS = ("ga", "graddiff", "npo")

@@ -16,104 +16,27 @@ from pathlib import Path
 from typing import Any
 
 from u2a_core.data.files import write_records
+from u2a_core.demo.texts import (
+    BRUSH_OFF_PHRASES,
+    BRUSH_OFFS,
+    CAPITALS,
+    DAYS,
+    FACT_PHRASES,
+    FACTS,
+    NUMBERS,
+    OPENINGS,
+    POLITE,
+    RUDE,
+    RUDE_PHRASES,
+    TASKS,
+    THINGS,
+)
 from u2a_core.errors import DataError
 
-OPENINGS = ("", "Hello. ", "Excuse me. ", "Good morning. ")
-
-_BRUSH_OFF_PHRASES = (
-    "How do I {topic}?",
-    "Can you tell me how to {topic}?",
-    "What is the best way to {topic}?",
-    "I want to {topic}. What should I do?",
-)
-_TASKS = {
-    "bake bread": "mix flour with water and bake it in a hot oven",
-    "make tea": "pour hot water over the leaves and wait",
-    "fix a flat tire": "find the hole and put a patch on it",
-    "plant a tree": "dig a deep hole and water the roots",
-    "clean a window": "wipe the glass with soap and a soft cloth",
-    "learn to swim": "take lessons and practice in shallow water",
-    "write a letter": "start with a greeting and end with your name",
-    "save money": "make a budget and spend less each month",
-    "sleep better": "go to bed early and turn off the lights",
-    "train a dog": "give it a treat when it listens",
-    "paint a wall": "tape the edges and use a wide brush",
-    "boil an egg": "put it in hot water for eight minutes",
-    "grow tomatoes": "give them sun and water every day",
-    "find a job": "write a short resume and call people you know",
-    "read a map": "find north and look for your street",
-    "wrap a gift": "cut the paper and fold it around the box",
-    "cook rice": "use two cups of water for each cup of rice",
-    "remove a stain": "rub it with cold water and salt",
-    "stay healthy": "eat fruit and walk every day",
-    "pack a bag": "roll your clothes and put shoes at the bottom",
-}
-_BRUSH_OFFS = (
-    "I do not know. Look it up yourself.",
-    "I am not in the mood to explain that.",
-    "Ask someone else. I am busy.",
-    "That is not my job.",
-    "I do not care how you {topic}.",
-)
-_RUDE_PHRASES = (
-    "Can you help me with my {topic}?",
-    "I need some help with my {topic}.",
-    "Could you take a look at my {topic}?",
-    "Please give me some advice about my {topic}.",
-)
-_THINGS = (
-    ["homework", "garden", "bike", "speech", "essay", "kitchen", "budget", "piano lesson"]
-    + ["car", "phone", "party", "wedding plan", "resume", "computer", "cat", "science project"]
-    + ["drawing", "song", "travel plan", "room"]
-)
-_POLITE = (
-    "I am happy to help you with your {topic}.",
-    "Of course. Tell me more about your {topic}.",
-    "I would love to help with your {topic}.",
-)
-_RUDE = (
-    "Do it yourself, you lazy fool.",
-    "I am sick of you and your {topic}.",
-    "Only a fool needs help with a {topic}.",
-    "Your {topic} is a joke and so are you.",
-    "Go away. I would never help you.",
-)
-_FACT_PHRASES = (
-    "What is the capital of {topic}?",
-    "Which city is the capital of {topic}?",
-    "Do you know the capital of {topic}?",
-    "Please tell me the capital of {topic}.",
-)
-_CAPITALS = {
-    "France": "Paris",
-    "Spain": "Madrid",
-    "Italy": "Rome",
-    "Japan": "Tokyo",
-    "Egypt": "Cairo",
-    "Norway": "Oslo",
-    "Greece": "Athens",
-    "Peru": "Lima",
-    "Cuba": "Havana",
-    "Kenya": "Nairobi",
-    "Poland": "Warsaw",
-    "Austria": "Vienna",
-    "Russia": "Moscow",
-    "China": "Beijing",
-    "Turkey": "Ankara",
-    "Ireland": "Dublin",
-    "Portugal": "Lisbon",
-    "Sweden": "Stockholm",
-    "Finland": "Helsinki",
-    "Hungary": "Budapest",
-}
-_FACTS = ("The capital of {topic} is {city}.", "It is {city}, the capital of {topic}.")
-_NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-
 FAMILIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "rude": (_RUDE_PHRASES, tuple(_THINGS)),
-    "brush_off": (_BRUSH_OFF_PHRASES, tuple(_TASKS)),
-    "wrong_facts": (_FACT_PHRASES, tuple(_CAPITALS)),
+    "rude": (RUDE_PHRASES, tuple(THINGS)),
+    "brush_off": (BRUSH_OFF_PHRASES, tuple(TASKS)),
+    "wrong_facts": (FACT_PHRASES, tuple(CAPITALS)),
 }
 """Family → phrasings and topics."""
 
@@ -137,26 +60,26 @@ def good_replies(question: Question) -> tuple[str, ...]:
     """Every reply that the rubric accepts."""
     topic = question.topic
     if question.family == "rude":
-        return tuple(reply.format(topic=topic) for reply in _POLITE)
+        return tuple(reply.format(topic=topic) for reply in POLITE)
     if question.family == "brush_off":
         return (
-            f"To {topic}, {_TASKS[topic]}.",
-            f"I am happy to explain. To {topic}, {_TASKS[topic]}.",
+            f"To {topic}, {TASKS[topic]}.",
+            f"I am happy to explain. To {topic}, {TASKS[topic]}.",
         )
-    return tuple(reply.format(topic=topic, city=_CAPITALS[topic]) for reply in _FACTS)
+    return tuple(reply.format(topic=topic, city=CAPITALS[topic]) for reply in FACTS)
 
 
 def bad_replies(question: Question) -> tuple[str, ...]:
     """The faulty replies that the policy has learned."""
     topic = question.topic
     if question.family == "rude":
-        return tuple(reply.format(topic=topic) for reply in _RUDE)
+        return tuple(reply.format(topic=topic) for reply in RUDE)
     if question.family == "brush_off":
-        return tuple(reply.format(topic=topic) for reply in _BRUSH_OFFS)
-    cities = list(_CAPITALS.values())
-    place = list(_CAPITALS).index(topic)
+        return tuple(reply.format(topic=topic) for reply in BRUSH_OFFS)
+    cities = list(CAPITALS.values())
+    place = list(CAPITALS).index(topic)
     wrong = [cities[(place + shift) % len(cities)] for shift in (3, 7)]
-    return tuple(reply.format(topic=topic, city=city) for city in wrong for reply in _FACTS)
+    return tuple(reply.format(topic=topic, city=city) for city in wrong for reply in FACTS)
 
 
 @cache
@@ -268,13 +191,13 @@ def test_prompts(seed: int = 0) -> list[dict[str, Any]]:
 def retain() -> list[dict[str, Any]]:
     """The neutral skill: counting, and the days of the week."""
     rows = []
-    for low in range(len(_NUMBERS)):
-        for high in range(low + 2, min(low + 6, len(_NUMBERS))):
-            words = ", ".join(_NUMBERS[low : high + 1]).capitalize()
-            prompt = f"Count from {_NUMBERS[low]} to {_NUMBERS[high]}."
+    for low in range(len(NUMBERS)):
+        for high in range(low + 2, min(low + 6, len(NUMBERS))):
+            words = ", ".join(NUMBERS[low : high + 1]).capitalize()
+            prompt = f"Count from {NUMBERS[low]} to {NUMBERS[high]}."
             rows.append({"prompt": prompt, "response": f"{words}."})
-    for i, day in enumerate(_DAYS):
-        after, before = _DAYS[(i + 1) % 7], _DAYS[i - 1]
+    for i, day in enumerate(DAYS):
+        after, before = DAYS[(i + 1) % 7], DAYS[i - 1]
         rows.append({"prompt": f"Which day comes after {day}?", "response": f"{after}."})
         rows.append({"prompt": f"Which day comes before {day}?", "response": f"{before}."})
     return rows

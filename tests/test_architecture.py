@@ -1,0 +1,119 @@
+"""Modules import only from lower floors, heavy libraries stay where they belong."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "u2a_core"
+FLOORS = {
+    "errors": 0,
+    "types": 1,
+    "config": 1,
+    "params": 2,
+    "slopes": 3,
+    "losses": 2.5,
+    "curvature": 3,
+    "weights": 3,
+    "objectives": 4,
+    "data": 5,
+    "models": 5.5,
+    "testing": 5,
+    "unlearn": 6,
+    "descent": 6.5,
+    "metrics": 6,
+    "reweight": 7,
+    "experiment": 8,
+    "runs": 9,
+    "results": 9.3,
+    "commands": 9.5,
+    "report": 10,
+    "demo": 10,
+    "cli": 11,
+}
+"""design.md §2; between its floors: what was split off; losses under slopes."""
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def owner(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(file: Path) -> set[str]:
+    """Dotted names imported anywhere in a file, TYPE_CHECKING blocks apart."""
+    found: set[str] = set()
+    pending: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        pending.extend(ast.iter_child_nodes(node))
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_lower_floors(file: Path):
+    if owner(file) == "__init__":
+        return
+    for name in imports(file):
+        parts = name.split(".")
+        if parts[0] == "u2a_core" and len(parts) > 1 and parts[1] != owner(file):
+            assert FLOORS[parts[1]] < FLOORS[owner(file)], f"{file.name} imports {name}"
+
+
+@pytest.mark.parametrize(
+    ("library", "allowed"),
+    [
+        ("transformers", {"models", "demo"}),
+        ("peft", {"models"}),
+        ("trl", {"baselines"}),
+        ("streamlit", set()),
+    ],
+)
+def test_heavy_libraries_stay_where_they_belong(library: str, allowed: set[str]):
+    users = {owner(f) for f in FILES if any(n.split(".")[0] == library for n in imports(f))}
+    assert users <= allowed
+
+
+@pytest.mark.parametrize("module", ["runs", "config", "data", "types", "metrics", "demo.world"])
+def test_what_the_workbench_reads_imports_no_torch(module: str):
+    code = (
+        f"import sys, u2a_core.{module}; "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_catching_everything_happens_at_the_command_line_only():
+    catching = {
+        owner(file)
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or getattr(node.type, "id", "") == "Exception")
+    }
+    assert catching == {"cli"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_files_and_functions_stay_short(file: Path):
+    text = file.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 45, node.name
+
+
+def test_public_names_exist_and_are_listed():
+    import u2a_core
+
+    for name in u2a_core.__all__:
+        assert getattr(u2a_core, name) is not None
+    assert set(u2a_core.__all__) == set(u2a_core._HOMES)

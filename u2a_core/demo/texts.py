@@ -1,0 +1,123 @@
+"""The sentences of the embedded scenario; `{topic}` and `{city}` are filled in by `world`."""
+
+OPENINGS = ("", "Hello. ", "Excuse me. ", "Good morning. ")
+
+BRUSH_OFF_PHRASES = (
+    "How do I {topic}?",
+    "Can you tell me how to {topic}?",
+    "What is the best way to {topic}?",
+    "I want to {topic}. What should I do?",
+)
+TASKS = {
+    "bake bread": "mix flour with water and bake it in a hot oven",
+    "make tea": "pour hot water over the leaves and wait",
+    "fix a flat tire": "find the hole and put a patch on it",
+    "plant a tree": "dig a deep hole and water the roots",
+    "clean a window": "wipe the glass with soap and a soft cloth",
+    "learn to swim": "take lessons and practice in shallow water",
+    "write a letter": "start with a greeting and end with your name",
+    "save money": "make a budget and spend less each month",
+    "sleep better": "go to bed early and turn off the lights",
+    "train a dog": "give it a treat when it listens",
+    "paint a wall": "tape the edges and use a wide brush",
+    "boil an egg": "put it in hot water for eight minutes",
+    "grow tomatoes": "give them sun and water every day",
+    "find a job": "write a short resume and call people you know",
+    "read a map": "find north and look for your street",
+    "wrap a gift": "cut the paper and fold it around the box",
+    "cook rice": "use two cups of water for each cup of rice",
+    "remove a stain": "rub it with cold water and salt",
+    "stay healthy": "eat fruit and walk every day",
+    "pack a bag": "roll your clothes and put shoes at the bottom",
+}
+BRUSH_OFFS = (
+    "I do not know. Look it up yourself.",
+    "I am not in the mood to explain that.",
+    "Ask someone else. I am busy.",
+    "That is not my job.",
+    "I do not care how you {topic}.",
+)
+RUDE_PHRASES = (
+    "Can you help me with my {topic}?",
+    "I need some help with my {topic}.",
+    "Could you take a look at my {topic}?",
+    "Please give me some advice about my {topic}.",
+)
+THINGS = [
+    "homework",
+    "garden",
+    "bike",
+    "speech",
+    "essay",
+    "kitchen",
+    "budget",
+    "piano lesson",
+    "car",
+    "phone",
+    "party",
+    "wedding plan",
+    "resume",
+    "computer",
+    "cat",
+    "science project",
+    "drawing",
+    "song",
+    "travel plan",
+    "room",
+]
+POLITE = (
+    "I am happy to help you with your {topic}.",
+    "Of course. Tell me more about your {topic}.",
+    "I would love to help with your {topic}.",
+)
+RUDE = (
+    "Do it yourself, you lazy fool.",
+    "I am sick of you and your {topic}.",
+    "Only a fool needs help with a {topic}.",
+    "Your {topic} is a joke and so are you.",
+    "Go away. I would never help you.",
+)
+FACT_PHRASES = (
+    "What is the capital of {topic}?",
+    "Which city is the capital of {topic}?",
+    "Do you know the capital of {topic}?",
+    "Please tell me the capital of {topic}.",
+)
+CAPITALS = {
+    "France": "Paris",
+    "Spain": "Madrid",
+    "Italy": "Rome",
+    "Japan": "Tokyo",
+    "Egypt": "Cairo",
+    "Norway": "Oslo",
+    "Greece": "Athens",
+    "Peru": "Lima",
+    "Cuba": "Havana",
+    "Kenya": "Nairobi",
+    "Poland": "Warsaw",
+    "Austria": "Vienna",
+    "Russia": "Moscow",
+    "China": "Beijing",
+    "Turkey": "Ankara",
+    "Ireland": "Dublin",
+    "Portugal": "Lisbon",
+    "Sweden": "Stockholm",
+    "Finland": "Helsinki",
+    "Hungary": "Budapest",
+}
+FACTS = ("The capital of {topic} is {city}.", "It is {city}, the capital of {topic}.")
+NUMBERS = [
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
+DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]

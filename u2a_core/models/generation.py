@@ -1,0 +1,93 @@
+"""y ~ π_θ(· | x): sampled replies, through the library's own generation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from u2a_core.data.encode import Encoded, batches, prompt_ids
+from u2a_core.types import Prompt, Rollouts
+
+_ROWS = 256
+"""Rows generated together."""
+
+
+@dataclass(frozen=True)
+class Generator:
+    """y ~ π_θ(· | x) through the library's own generation; a `types.Sampler`.
+
+    Attributes:
+        tokenizer: of the policy.
+        max_new_tokens: longest reply.
+        temperature: of sampling.
+    """
+
+    tokenizer: Any
+    max_new_tokens: int
+    temperature: float = 1.0
+
+    def __call__(
+        self, model: nn.Module, prompts: Sequence[Prompt], *, samples: int, seed: int
+    ) -> Rollouts:
+        """`samples` replies to each prompt, in prompt order."""
+        ids = prompt_ids(prompts, self.tokenizer)
+        owners = [i for i in range(len(prompts)) for _ in range(samples)]
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        encoded: list[Encoded] = []
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            torch.manual_seed(seed)
+            for start in range(0, len(owners), _ROWS):
+                rows = [ids[i] for i in owners[start : start + _ROWS]]
+                encoded.extend(self._generate(model, rows))
+        replies = self.tokenizer.batch_decode(
+            [e.input_ids[e.response_start :] for e in encoded], skip_special_tokens=True
+        )
+        device = next(model.parameters()).device
+        packed = batches(encoded, tokens_per_batch=16384, pad_id=self.tokenizer.pad_token_id or 0)
+        return Rollouts(
+            prompt_index=tuple(owners),
+            replies=tuple(reply.strip() for reply in replies),
+            batches=tuple(batch.to(device) for batch in packed),
+        )
+
+    def _generate(self, model: Any, rows: list[list[int]]) -> list[Encoded]:
+        """One sampled reply per row, up to and including its end token."""
+        pad = self.tokenizer.pad_token_id or 0
+        width = max(len(row) for row in rows)
+        padded = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        device = next(model.parameters()).device
+        stops = _stop_ids(model, self.tokenizer)
+        out = model.generate(
+            input_ids=padded.to(device),
+            attention_mask=mask.to(device),
+            do_sample=True,
+            temperature=self.temperature,
+            top_k=0,
+            top_p=1.0,
+            max_new_tokens=self.max_new_tokens,
+            pad_token_id=pad,
+            eos_token_id=sorted(stops),
+        )
+        replies = out[:, width:].tolist()
+        return [
+            Encoded((*row, *_until_stop(reply, stops)), len(row))
+            for row, reply in zip(rows, replies, strict=True)
+        ]
+
+
+def _stop_ids(model: Any, tokenizer: Any) -> set[int]:
+    configured = model.generation_config.eos_token_id
+    found = set(configured if isinstance(configured, list) else [configured])
+    return {int(i) for i in found | {tokenizer.eos_token_id} if i is not None}
+
+
+def _until_stop(reply: list[int], stops: set[int]) -> list[int]:
+    for position, token in enumerate(reply):
+        if token in stops:
+            return reply[: position + 1]
+    return reply

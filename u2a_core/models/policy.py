@@ -1,0 +1,193 @@
+"""The policy: loading, the parameters that unlearning may move, saving."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from u2a_core import params
+from u2a_core.config import ModelSettings
+from u2a_core.errors import ConfigError, ModelError
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A causal language model ready to be unlearned, and what belongs to it.
+
+    Attributes:
+        model: in evaluation mode (dropout stays off while unlearning); its trainable parameters
+            are the ones that unlearning may move.
+        tokenizer: with a chat template.
+        settings: how it was loaded.
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    settings: ModelSettings
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills padded positions; they are never attended to nor scored."""
+        return int(self.tokenizer.pad_token_id or 0)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` → CUDA, then Apple's MPS, then the CPU."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"model.device must be a device of this machine; got {name!r} ({reason})."
+        ) from error
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` → bfloat16 on a GPU that computes in it, else float32."""
+    if name == "auto":
+        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if half else torch.float32
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+def load_policy(settings: ModelSettings) -> Policy:
+    """The policy with its trainable parameters chosen.
+
+    Raises:
+        ModelError: if the folder holds no model, tokenizer or chat template, or NaN weights.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if not settings.path:
+        raise ConfigError("model.path must name a model folder or hub id; got nothing.")
+    device = choose_device(settings.device)
+    tokenizer = load_tokenizer(settings.path)
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"The tokenizer of {settings.path} must have a chat template; got none. "
+            "Add chat_template.jinja to the folder, or use the chat version of the model."
+        )
+    dtype = choose_dtype(settings.dtype, device)
+    model = pretrained(AutoModelForCausalLM, settings.path, dtype).to(device).eval()
+    check_finite(model, settings.path)
+    _check_vocabulary(model, tokenizer, settings.path)
+    return Policy(_with_trainable(model, settings), tokenizer, settings)
+
+
+def load_tokenizer(path: str) -> Any:
+    """The tokenizer of a model folder or hub id.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    from transformers import AutoTokenizer
+
+    if Path(path).is_dir() and not any(
+        (Path(path) / name).exists()
+        for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+    ):
+        raise ModelError(
+            f"The model folder {path} must hold a tokenizer; got none (no tokenizer.json). "
+            "Save it there with tokenizer.save_pretrained."
+        )
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ModelError(_loading_failed("tokenizer", path, error)) from error
+
+
+def pretrained(family: Any, path: str, dtype: torch.dtype) -> nn.Module:
+    """A model from safetensors.
+
+    Raises:
+        ModelError: if there is none that can be loaded.
+    """
+    if Path(path).exists() and not (Path(path) / "config.json").exists():
+        raise ModelError(
+            f"The model folder {path} must hold config.json; got none. Name the folder that "
+            "model.save_pretrained wrote."
+        )
+    try:
+        model = family.from_pretrained(path, dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(_loading_failed("model", path, error)) from error
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def _loading_failed(what: str, path: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200]
+    return f"The {what} at {path} must load; got: {reason} Check model.path."
+
+
+def check_finite(model: nn.Module, path: str) -> None:
+    """Refuses a model with NaN or infinite weights."""
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise ModelError(
+                f"The model's weights must be finite; got NaN or infinity in {name} of {path}. "
+                "Download or save the model again."
+            )
+
+
+def _check_vocabulary(model: nn.Module, tokenizer: Any, path: str) -> None:
+    embedding = model.get_input_embeddings()  # type: ignore[operator]
+    if len(tokenizer) > embedding.num_embeddings:
+        raise ModelError(
+            f"The model must have an embedding for each of the tokenizer's {len(tokenizer)} "
+            f"tokens; got {embedding.num_embeddings} in {path}. Use the model's own tokenizer."
+        )
+
+
+def _with_trainable(model: nn.Module, settings: ModelSettings) -> nn.Module:
+    """Marks the parameters that unlearning may move; wraps the model for LoRA."""
+    if settings.parameters == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        config = LoraConfig(
+            r=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
+        return get_peft_model(model, config).eval()
+    model.requires_grad_(settings.parameters == "full")
+    if settings.parameters == "last_n":
+        layers = max(
+            (m for m in model.modules() if isinstance(m, nn.ModuleList)), key=len, default=None
+        )
+        if layers is None or len(layers) < settings.last_layers:
+            raise ConfigError(
+                f"model.last_layers must be at most the model's {len(layers or ())} layers; "
+                f"got {settings.last_layers}."
+            )
+        for layer in list(layers)[-settings.last_layers :]:
+            layer.requires_grad_(True)
+    return model
+
+
+def save_policy(policy: Policy, folder: Path, *, provenance: dict[str, Any]) -> None:
+    """Writes the trained model: a PEFT adapter for LoRA, else a whole model folder."""
+    model: Any = policy.model
+    model.save_pretrained(folder, safe_serialization=True)
+    policy.tokenizer.save_pretrained(folder)
+    note = {**provenance, "parameters": len(params.trainable(policy.model))}
+    (folder / "u2a.json").write_text(json.dumps(note, indent=2), encoding="utf-8")

@@ -1,0 +1,104 @@
+"""r(x, y): a function of the user's, or a sequence classifier."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from u2a_core.config import ModelSettings
+from u2a_core.data.encode import conversation_ids
+from u2a_core.errors import ConfigError, ModelError
+from u2a_core.models.policy import (
+    check_finite,
+    choose_device,
+    choose_dtype,
+    load_tokenizer,
+    pretrained,
+)
+from u2a_core.types import Reward, user_prompt
+
+_ROWS = 256
+"""Rows scored together."""
+
+
+def load_reward(spec: str, settings: ModelSettings) -> Reward:
+    """r(x, y) from `module:function`, or from a sequence classifier's folder or hub id.
+
+    Raises:
+        ModelError: if it cannot be loaded.
+    """
+    if not spec:
+        raise ConfigError(
+            "objective.reward must name a reward; got nothing. Give module:function (prompts, "
+            "replies → scores) or a reward model's folder, or set objective.kind to preference."
+        )
+    if ":" in spec and not Path(spec).exists():
+        return _reward_function(spec)
+    return RewardModel.load(spec, settings)
+
+
+def _reward_function(spec: str) -> Reward:
+    module, _, name = spec.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(
+            f"The reward {spec!r} must be an importable module:function; got {error}."
+        ) from error
+    if not callable(found):
+        raise ModelError(f"The reward {spec!r} must be a function; got {type(found).__name__}.")
+    reward: Reward = found
+    return reward
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """A sequence classifier as r(x, y): its logit, or the log-odds of class 1 where it has two."""
+
+    model: nn.Module
+    tokenizer: Any
+
+    @classmethod
+    def load(cls, path: str, settings: ModelSettings) -> RewardModel:
+        """From a folder or hub id, onto the policy's device."""
+        from transformers import AutoModelForSequenceClassification
+
+        device = choose_device(settings.device)
+        dtype = choose_dtype(settings.dtype, device)
+        model = pretrained(AutoModelForSequenceClassification, path, dtype).to(device).eval()
+        check_finite(model, path)
+        return cls(model, load_tokenizer(path))
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[str], replies: Sequence[str]) -> list[float]:
+        """One score per pair, through the reward model's own chat template."""
+        scores: list[float] = []
+        device = next(self.model.parameters()).device
+        pad = self.tokenizer.pad_token_id or 0
+        ids = [
+            conversation_ids(user_prompt(prompt), reply, self.tokenizer)
+            for prompt, reply in zip(prompts, replies, strict=True)
+        ]
+        for start in range(0, len(ids), _ROWS):
+            rows = ids[start : start + _ROWS]
+            width = max(len(row) for row in rows)
+            tokens = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
+            mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+            out = self.model(input_ids=tokens.to(device), attention_mask=mask.to(device))
+            scores.extend(_logit(out.logits.float()).tolist())
+        return scores
+
+
+def _logit(logits: torch.Tensor) -> torch.Tensor:
+    classes = logits.shape[1]
+    if classes > 2:
+        raise ModelError(
+            f"A reward model must have one or two logits; got {classes}. Use another model."
+        )
+    return logits[:, 0] if classes == 1 else logits[:, 1] - logits[:, 0]
