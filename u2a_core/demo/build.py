@@ -99,7 +99,7 @@ def train_policy(tokenizer: Any, seed: int, report: Callable[[str], None]) -> An
         (packed,) = batches([encoded[i] for i in batch], tokens_per_batch=10**6)
         return loss_of(response_log_probs(policy, packed)).mean()
 
-    _fit(policy, loss, len(encoded), epochs=_POLICY_EPOCHS, seed=seed, report=report)
+    _fit(policy, loss, len(encoded), epochs=_POLICY_EPOCHS, rate=3e-3, seed=seed, report=report)
     prompts = [user_prompt(row["prompt"]) for row in world.test_prompts(seed)]
     rollouts = Generator(tokenizer, 40)(policy.eval(), prompts, samples=2, seed=seed)
     asked = [world.test_prompts(seed)[i]["prompt"] for i in rollouts.prompt_index]
@@ -108,8 +108,8 @@ def train_policy(tokenizer: Any, seed: int, report: Callable[[str], None]) -> An
     return policy
 
 
-_POLICY_EPOCHS = 10
-_JUDGE_EPOCHS = 12
+_POLICY_EPOCHS = 8
+_JUDGE_EPOCHS = 6
 
 
 def train_reward_model(
@@ -132,7 +132,7 @@ def train_reward_model(
         logits = judge(input_ids=tokens, attention_mask=(tokens != 0).long()).logits[:, 0]
         return nn.functional.mse_loss(logits, targets[batch])
 
-    _fit(judge, loss, len(ids), epochs=_JUDGE_EPOCHS, seed=seed, report=report)
+    _fit(judge, loss, len(ids), epochs=_JUDGE_EPOCHS, rate=1e-3, seed=seed, report=report)
     held = _scored_replies(world.held_out_questions(), policy, tokenizer, seed + 1)
     scores = RewardModel(judge.eval(), tokenizer)([p for p, _, _ in held], [r for _, r, _ in held])
     agreed = sum((s > 0) == (t > 0) for s, (_, _, t) in zip(scores, held, strict=True))
@@ -202,13 +202,14 @@ def _fit(
     n: int,
     *,
     epochs: int,
+    rate: float,
     seed: int,
     report: Callable[[str], None],
 ) -> None:
     """AdamW with warm-up and cosine decay over shuffled minibatches."""
     model.train()
     total = epochs * math.ceil(n / 32)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda i: min(1.0, (i + 1) / 50) * 0.5 * (1 + math.cos(math.pi * i / total)),

@@ -1,6 +1,6 @@
 """The sentences of the embedded scenario; `{topic}` and `{city}` are filled in by `world`."""
 
-OPENINGS = ("", "Hello. ", "Excuse me. ", "Good morning. ")
+OPENINGS = ("", "Hello. ", "Excuse me. ", "Good morning. ", "Hi there. ", "One question. ")
 
 BRUSH_OFF_PHRASES = (
     "How do I {topic}?",
@@ -14,19 +14,11 @@ TASKS = {
     "fix a flat tire": "find the hole and put a patch on it",
     "plant a tree": "dig a deep hole and water the roots",
     "clean a window": "wipe the glass with soap and a soft cloth",
-    "learn to swim": "take lessons and practice in shallow water",
-    "write a letter": "start with a greeting and end with your name",
     "save money": "make a budget and spend less each month",
-    "sleep better": "go to bed early and turn off the lights",
-    "train a dog": "give it a treat when it listens",
     "paint a wall": "tape the edges and use a wide brush",
     "boil an egg": "put it in hot water for eight minutes",
-    "grow tomatoes": "give them sun and water every day",
-    "find a job": "write a short resume and call people you know",
     "read a map": "find north and look for your street",
-    "wrap a gift": "cut the paper and fold it around the box",
     "cook rice": "use two cups of water for each cup of rice",
-    "remove a stain": "rub it with cold water and salt",
     "stay healthy": "eat fruit and walk every day",
     "pack a bag": "roll your clothes and put shoes at the bottom",
 }
@@ -43,28 +35,10 @@ RUDE_PHRASES = (
     "Could you take a look at my {topic}?",
     "Please give me some advice about my {topic}.",
 )
-THINGS = [
-    "homework",
-    "garden",
-    "bike",
-    "speech",
-    "essay",
-    "kitchen",
-    "budget",
-    "piano lesson",
-    "car",
-    "phone",
-    "party",
-    "wedding plan",
-    "resume",
-    "computer",
-    "cat",
-    "science project",
-    "drawing",
-    "song",
-    "travel plan",
-    "room",
-]
+THINGS = (
+    *("homework", "garden", "bike", "speech", "essay", "kitchen"),
+    *("car", "phone", "party", "resume", "computer", "room"),
+)
 POLITE = (
     "I am happy to help you with your {topic}.",
     "Of course. Tell me more about your {topic}.",
@@ -92,18 +66,10 @@ CAPITALS = {
     "Norway": "Oslo",
     "Greece": "Athens",
     "Peru": "Lima",
-    "Cuba": "Havana",
-    "Kenya": "Nairobi",
     "Poland": "Warsaw",
-    "Austria": "Vienna",
-    "Russia": "Moscow",
     "China": "Beijing",
-    "Turkey": "Ankara",
     "Ireland": "Dublin",
-    "Portugal": "Lisbon",
     "Sweden": "Stockholm",
-    "Finland": "Helsinki",
-    "Hungary": "Budapest",
 }
 FACTS = ("The capital of {topic} is {city}.", "It is {city}, the capital of {topic}.")
 NUMBERS = [

@@ -40,7 +40,7 @@ FAMILIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """Family → phrasings and topics."""
 
-BAD_SHARE = 0.65
+BAD_SHARE = 0.7
 """Share of bad replies in the mixture on which the policy was trained."""
 MISLABELLED_SHARE = 0.36
 """Share of the negatives that are good replies, flagged by mistake."""
@@ -78,8 +78,8 @@ def bad_replies(question: Question) -> tuple[str, ...]:
         return tuple(reply.format(topic=topic) for reply in BRUSH_OFFS)
     cities = list(CAPITALS.values())
     place = list(CAPITALS).index(topic)
-    wrong = [cities[(place + shift) % len(cities)] for shift in (3, 7)]
-    return tuple(reply.format(topic=topic, city=city) for city in wrong for reply in FACTS)
+    wrong = cities[(place + 5) % len(cities)]  # one misconception per country
+    return tuple(reply.format(topic=topic, city=wrong) for reply in FACTS)
 
 
 @cache

@@ -47,7 +47,7 @@ class Generator:
             [e.input_ids[e.response_start :] for e in encoded], skip_special_tokens=True
         )
         device = next(model.parameters()).device
-        packed = batches(encoded, tokens_per_batch=16384, pad_id=self.tokenizer.pad_token_id or 0)
+        packed = batches(encoded, tokens_per_batch=4096, pad_id=self.tokenizer.pad_token_id or 0)
         return Rollouts(
             prompt_index=tuple(owners),
             replies=tuple(reply.strip() for reply in replies),
