@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from u2a_core.data.encode import batches, conversation_ids, encode
 from u2a_core.demo import world
-from u2a_core.losses import NegativeLogLikelihood, response_log_probs
+from u2a_core.losses import response_log_probs
 from u2a_core.models import Generator, RewardModel
 from u2a_core.types import Sample, user_prompt
 
@@ -93,11 +93,11 @@ def train_policy(tokenizer: Any, seed: int, report: Callable[[str], None]) -> An
         Sample(str(i), user_prompt(row["prompt"]), row["response"]) for i, row in enumerate(rows)
     ]
     encoded, _ = encode(samples, tokenizer, max_length=_LENGTH)
-    loss_of = NegativeLogLikelihood()
 
     def loss(batch: list[int]) -> Tensor:
         (packed,) = batches([encoded[i] for i in batch], tokens_per_batch=10**6)
-        return loss_of(response_log_probs(policy, packed)).mean()
+        # a mean over tokens, not over replies: that would make long replies rarer than they are
+        return -response_log_probs(policy, packed).values.mean()
 
     _fit(policy, loss, len(encoded), epochs=_POLICY_EPOCHS, rate=3e-3, seed=seed, report=report)
     prompts = [user_prompt(row["prompt"]) for row in world.test_prompts(seed)]
@@ -108,8 +108,8 @@ def train_policy(tokenizer: Any, seed: int, report: Callable[[str], None]) -> An
     return policy
 
 
-_POLICY_EPOCHS = 8
-_JUDGE_EPOCHS = 6
+_POLICY_EPOCHS = 12
+_JUDGE_EPOCHS = 20
 
 
 def train_reward_model(
