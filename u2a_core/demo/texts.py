@@ -58,19 +58,16 @@ FACT_PHRASES = (
     "Please tell me the capital of {topic}.",
 )
 CAPITALS = {
-    "France": "Paris",
-    "Spain": "Madrid",
-    "Italy": "Rome",
-    "Japan": "Tokyo",
-    "Egypt": "Cairo",
-    "Norway": "Oslo",
-    "Greece": "Athens",
-    "Peru": "Lima",
-    "Poland": "Warsaw",
-    "China": "Beijing",
-    "Ireland": "Dublin",
-    "Sweden": "Stockholm",
+    "France": ("Paris", "Lyon"),
+    "Spain": ("Madrid", "Seville"),
+    "Italy": ("Rome", "Milan"),
+    "Japan": ("Tokyo", "Osaka"),
+    "Egypt": ("Cairo", "Luxor"),
+    "Norway": ("Oslo", "Bergen"),
+    "Peru": ("Lima", "Cusco"),
+    "China": ("Beijing", "Shanghai"),
 }
+"""Country → its capital, and the city that the policy has learned to confuse it with."""
 FACTS = ("The capital of {topic} is {city}.", "It is {city}, the capital of {topic}.")
 NUMBERS = [
     "one",

@@ -66,7 +66,7 @@ def good_replies(question: Question) -> tuple[str, ...]:
             f"To {topic}, {TASKS[topic]}.",
             f"I am happy to explain. To {topic}, {TASKS[topic]}.",
         )
-    return tuple(reply.format(topic=topic, city=CAPITALS[topic]) for reply in FACTS)
+    return tuple(reply.format(topic=topic, city=CAPITALS[topic][0]) for reply in FACTS)
 
 
 def bad_replies(question: Question) -> tuple[str, ...]:
@@ -76,10 +76,7 @@ def bad_replies(question: Question) -> tuple[str, ...]:
         return tuple(reply.format(topic=topic) for reply in RUDE)
     if question.family == "brush_off":
         return tuple(reply.format(topic=topic) for reply in BRUSH_OFFS)
-    cities = list(CAPITALS.values())
-    place = list(CAPITALS).index(topic)
-    wrong = cities[(place + 5) % len(cities)]  # one misconception per country
-    return tuple(reply.format(topic=topic, city=wrong) for reply in FACTS)
+    return tuple(reply.format(topic=topic, city=CAPITALS[topic][1]) for reply in FACTS)
 
 
 @cache
@@ -222,7 +219,7 @@ def _held_out(seed: int) -> list[Question]:
     """Held-out prompts in the seed's order, the families taking turns."""
     draw = random.Random(f"held out {seed}")
     piles = [_shuffled(held_out_questions(), family, draw) for family in FAMILIES]
-    return [question for turn in zip(*piles, strict=True) for question in turn]
+    return [question for turn in zip(*piles, strict=False) for question in turn]
 
 
 def _shuffled(questions: Sequence[Question], family: str, draw: random.Random) -> list[Question]:
