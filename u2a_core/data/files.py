@@ -118,7 +118,7 @@ def _array(text: str, file: Path) -> tuple[list[Numbered], list[Fault]]:
 
 
 def _lines(text: str, file: Path) -> tuple[list[Numbered], list[Fault]]:
-    """JSON lines; or one JSON object, whose single list of records is taken."""
+    """JSON lines; or one JSON object: a record, or an envelope such as {"data": [...]}."""
     items: list[tuple[int, Any]] = []
     faults: list[Fault] = []
     for line, content in enumerate(text.split("\n"), start=1):
@@ -128,7 +128,7 @@ def _lines(text: str, file: Path) -> tuple[list[Numbered], list[Fault]]:
             items.append((line, json.loads(content)))
         except (ValueError, RecursionError) as error:
             faults.append(Fault(line, f"not valid JSON ({error})"))
-    if faults and not items:
+    if (faults and not items) or (len(items) == 1 and not faults):
         return _object(text, file)
     records, more = _records(items)
     return records, sorted([*faults, *more], key=lambda fault: fault.line)
@@ -139,10 +139,12 @@ def _object(text: str, file: Path) -> tuple[list[Numbered], list[Fault]]:
         whole = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file} must be valid JSON; got: {error}. {_HOW}") from error
-    lists = [value for value in whole.values() if isinstance(value, list)]
-    if len(lists) != 1:
+    if not isinstance(whole, dict):
+        return _records([(1, whole)])
+    (key, inner), *others = whole.items() or [("", None)]
+    if others or key == "messages" or not isinstance(inner, list):
         return [(1, whole)], []
-    return _records(list(enumerate(lists[0], start=1)))
+    return _records(list(enumerate(inner, start=1)))
 
 
 def _records(items: list[tuple[int, Any]]) -> tuple[list[Numbered], list[Fault]]:

@@ -1,0 +1,215 @@
+"""Files as users have them: recognized by content, faults told by line, nothing else escapes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from u2a_core.config import DataSettings
+from u2a_core.data import (
+    inspect_data,
+    load_negatives,
+    load_preferences,
+    load_prompts,
+    load_retain,
+    load_truth,
+    read_records,
+    write_records,
+)
+from u2a_core.errors import DataError
+from u2a_core.types import prompt_text
+
+ROW = {"prompt": "Hi?", "response": "Go away."}
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "examples" / "data"
+
+
+def lines(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ROW,
+        {"Prompt": "Hi?", "RESPONSE": "Go away."},
+        {"prompt": "Hi?", "completion": "Go away."},
+        {"instruction": "Hi?", "input": "", "output": "Go away."},
+        {"question": "Hi?", "answer": "Go away."},
+        {"prompt": "Hi?", "chosen": "Hello!", "rejected": "Go away."},
+        {
+            "messages": [
+                {"role": "user", "content": "Hi?"},
+                {"role": "assistant", "content": "Go away."},
+            ]
+        },
+        {
+            "prompt": [{"role": "user", "content": "Hi?"}],
+            "response": [{"role": "assistant", "content": "Go away."}],
+        },
+        {
+            "chosen": [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Hello!"}],
+            "rejected": [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Go away."}],
+        },
+    ],
+    ids=str,
+)
+def test_every_accepted_schema_gives_the_same_sample(tmp_path: Path, row: dict):
+    (sample,) = load_negatives(lines(tmp_path / "x.jsonl", row)).samples
+    assert prompt_text(sample.prompt) == "Hi?"
+    assert sample.response == "Go away."
+
+
+def test_formats_are_recognized_by_content_not_name(tmp_path: Path):
+    array = tmp_path / "array.jsonl"
+    array.write_text(json.dumps([ROW]))
+    nested = tmp_path / "nested.csv"
+    nested.write_text(json.dumps({"data": [ROW]}))
+    table = tmp_path / "table.json"
+    table.write_text('prompt,response\nHi?,"Go away."\n')
+    parquet = tmp_path / "parquet.txt"
+    pd.DataFrame([ROW]).to_parquet(parquet)
+    for file in (array, nested, table, parquet, lines(tmp_path / "lines.json", ROW)):
+        assert load_negatives(file).samples[0].response == "Go away."
+
+
+def test_byte_order_mark_is_ignored(tmp_path: Path):
+    file = tmp_path / "x.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf" + json.dumps(ROW).encode())
+    assert len(load_negatives(file)) == 1
+
+
+def test_missing_ids_are_made_from_the_content(tmp_path: Path):
+    one = load_negatives(lines(tmp_path / "a.jsonl", ROW, {**ROW, "response": "No."}))
+    two = load_negatives(lines(tmp_path / "b.jsonl", {**ROW, "response": "No."}, ROW))
+    assert {s.id for s in one.samples} == {s.id for s in two.samples}
+
+
+def test_duplicates_are_dropped_and_counted(tmp_path: Path):
+    found = load_negatives(lines(tmp_path / "x.jsonl", ROW, ROW, {**ROW, "prompt": "Ho?"}))
+    assert (len(found), found.duplicates) == (2, 1)
+
+
+def test_repeated_ids_are_named_with_their_line(tmp_path: Path):
+    rows = [{**ROW, "id": "a"}, {**ROW, "id": "a", "response": "No."}]
+    with pytest.raises(DataError, match=r"unique; got 1 repeated.*'a', line 2"):
+        load_negatives(lines(tmp_path / "x.jsonl", *rows))
+
+
+def test_broken_line_17_of_200_is_named(tmp_path: Path):
+    file = lines(tmp_path / "x.jsonl", *({**ROW, "prompt": f"{i}?"} for i in range(200)))
+    text = file.read_text().splitlines()
+    text[16] = text[16][:-5]
+    file.write_text("\n".join(text))
+    with pytest.raises(DataError, match="line 17 is not valid JSON"):
+        load_negatives(file)
+    found = load_negatives(file, on_fault="skip")
+    assert len(found) == 199
+    assert [fault.line for fault in found.faults] == [17]
+
+
+def test_empty_replies_are_faults_with_their_line(tmp_path: Path):
+    found = load_negatives(lines(tmp_path / "x.jsonl", ROW, {**ROW, "response": " "}))
+    assert [(f.line, f.reason) for f in found.faults] == [(2, "response is empty")]
+
+
+def test_wrong_columns_are_listed(tmp_path: Path):
+    with pytest.raises(DataError, match=r"columns: text.*prompt/response"):
+        load_negatives(lines(tmp_path / "x.jsonl", {"text": "a"}))
+
+
+@pytest.mark.parametrize("content", [b"", b"  \n", b"\x00\x01\x02", b"\xff\xfe\xfa", b"PAR1no"])
+def test_files_without_text_are_refused_in_a_sentence(tmp_path: Path, content: bytes):
+    file = tmp_path / "x.jsonl"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.jsonl must"):
+        read_records(file)
+
+
+def test_missing_file_and_folder_are_refused(tmp_path: Path):
+    for path in (tmp_path / "no.jsonl", tmp_path):
+        with pytest.raises(DataError, match="must be a readable file"):
+            read_records(path)
+
+
+def test_identical_pairs_are_faults(tmp_path: Path):
+    rows = [
+        {"prompt": "Hi?", "chosen": "a", "rejected": "b"},
+        {"prompt": "Hi?", "chosen": "a", "rejected": "a"},
+    ]
+    pairs, faults = load_preferences(lines(tmp_path / "x.jsonl", *rows))
+    assert len(pairs) == 1
+    assert [f.line for f in faults] == [2]
+
+
+def test_retain_takes_the_chosen_reply(tmp_path: Path):
+    row = {"prompt": "Hi?", "chosen": "Hello!", "rejected": "No."}
+    assert load_retain(lines(tmp_path / "x.jsonl", row))[0].response == "Hello!"
+
+
+def test_prompts_come_from_plain_text_and_from_columns(tmp_path: Path):
+    text = tmp_path / "x.txt"
+    text.write_text("Hi?\n\nHo?\n")
+    assert [prompt_text(p) for p in load_prompts(text)] == ["Hi?", "Ho?"]
+    assert prompt_text(load_prompts(lines(tmp_path / "x.jsonl", {"question": "Q?"}))[0]) == "Q?"
+
+
+def test_truth_must_cover_every_sample(tmp_path: Path):
+    file = lines(tmp_path / "t.jsonl", {"id": "a", "mislabelled": True})
+    assert load_truth(file, ["a"]) == [True]
+    with pytest.raises(DataError, match=r"1 of 2 .*'b'"):
+        load_truth(file, ["a", "b"])
+
+
+def test_written_records_come_back(tmp_path: Path):
+    write_records(tmp_path / "x.jsonl", [ROW])
+    assert read_records(tmp_path / "x.jsonl") == ([(1, ROW)], [])
+
+
+def test_a_bad_file_does_not_hide_the_others(tmp_path: Path):
+    good = lines(tmp_path / "n.jsonl", ROW)
+    reports = inspect_data(DataSettings(negatives=str(good), prompts=str(tmp_path / "no")))
+    assert [bool(report.error) for report in reports] == [False, True]
+    assert reports[0].usable == 1
+
+
+columns = st.sampled_from(
+    ["prompt", "response", "chosen", "rejected", "messages", "role", "content", "id", "Question"]
+)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(columns, inner, max_size=3),
+    max_leaves=6,
+)
+content = st.one_of(
+    st.binary(max_size=60),
+    st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")),
+    st.lists(st.dictionaries(columns, values, max_size=4), max_size=4).map(
+        lambda rows: "\n".join(json.dumps(row) for row in rows).encode()
+    ),
+    st.lists(st.dictionaries(columns, values, max_size=4), max_size=4).map(
+        lambda rows: json.dumps(rows).encode()
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(content)
+def test_only_data_errors_escape(tmp_path: Path, raw: bytes):
+    file = tmp_path / "x.jsonl"
+    file.write_bytes(raw)
+    for load in (load_negatives, load_preferences, load_retain, load_prompts):
+        try:
+            load(file)
+        except DataError as error:
+            assert str(file) in str(error)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the small real files are not beside the checkout")
+def test_real_files_parse():
+    assert len(load_negatives(SHARED / "ultrafeedback_flat_60.jsonl")) == 60
+    assert len(load_negatives(SHARED / "ultrafeedback_binarized_chat_40.jsonl")) == 40
