@@ -9,20 +9,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from u2a_core.config import Settings, load_settings
+    from u2a_core.experiment import Experiment, load_experiment
     from u2a_core.losses import NPO, GradientAscent
-    from u2a_core.slopes import exact_slopes, slopes
     from u2a_core.types import Batch, Weights
+    from u2a_core.weights import uniform
 
 _HOMES = {
-    "Batch": "types",
-    "GradientAscent": "losses",
     "NPO": "losses",
+    "Batch": "types",
+    "Experiment": "experiment",
+    "GradientAscent": "losses",
+    "Settings": "config",
     "Weights": "types",
-    "exact_slopes": "slopes",
-    "slopes": "slopes",
+    "load_experiment": "experiment",
+    "load_settings": "config",
+    "uniform": "weights",
 }
 
-__all__ = ["NPO", "Batch", "GradientAscent", "Weights", "exact_slopes", "slopes"]
+__all__ = [
+    "NPO",
+    "Batch",
+    "Experiment",
+    "GradientAscent",
+    "Settings",
+    "Weights",
+    "load_experiment",
+    "load_settings",
+    "uniform",
+]
 
 
 def __getattr__(name: str) -> Any:

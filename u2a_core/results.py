@@ -13,6 +13,8 @@ from u2a_core.reweight import accumulated_gains
 from u2a_core.types import Weights, prompt_text
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from u2a_core.descent import UnlearnState
     from u2a_core.experiment import Experiment
     from u2a_core.runs import Run
@@ -28,9 +30,12 @@ def write_descent(
     """Tables of a descent, and what its report says."""
     chosen = _chosen_round(state, experiment.settings.outer.steps_per_round)
     weights = Weights(state.weight_path[chosen])
+    # rounds after the chosen one scored models that were not kept
+    scored = state.gain_path[: chosen + 1]
+    total = accumulated_gains(scored).cpu().numpy() if scored else None
     run.write_table("history", pd.DataFrame(state.history))
     run.write_table("weight_path", _rounds(experiment, state))
-    run.write_table("weights", _final(experiment, state, weights))
+    run.write_table("weights", _final(experiment, weights, scored, total))
     run.write_table("generations", _generations(before, after))
     truth = experiment.mislabelled()
     facts: dict[str, Any] = {
@@ -45,10 +50,9 @@ def write_descent(
     if truth is not None:
         mass = weights.values.cpu().numpy()[truth].sum()
         facts["weight_on_mislabelled"] = float(mass)
-        if state.gain_path:
-            total = accumulated_gains(state.gain_path).cpu().numpy()
+        if total is not None:
             facts["gains"] = {
-                "auc_first_round": metrics.auc(state.gain_path[0].cpu().numpy(), ~truth),
+                "auc_first_round": metrics.auc(scored[0].cpu().numpy(), ~truth),
                 "auc_accumulated": metrics.auc(total, ~truth),
             }
     return facts
@@ -72,12 +76,14 @@ def samples_table(experiment: Experiment) -> pd.DataFrame:
     )
 
 
-def _final(experiment: Experiment, state: UnlearnState, weights: Weights) -> pd.DataFrame:
+def _final(
+    experiment: Experiment, weights: Weights, scored: list[Tensor], total: np.ndarray | None
+) -> pd.DataFrame:
     table = samples_table(experiment)
     table["weight"] = weights.values.cpu().numpy()
-    if state.gain_path:
-        table["gain_first_round"] = state.gain_path[0].cpu().numpy()
-        table["gain_accumulated"] = accumulated_gains(state.gain_path).cpu().numpy()
+    if total is not None:
+        table["gain_first_round"] = scored[0].cpu().numpy()
+        table["gain_accumulated"] = total
     return table
 
 

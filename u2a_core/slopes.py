@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from u2a_core import params
 from u2a_core.errors import ConfigError
-from u2a_core.losses import response_log_probs, response_positions
+from u2a_core.losses import output_embedding, response_log_probs, response_positions
 from u2a_core.types import Batch, PerSampleLoss
 
 if TYPE_CHECKING:
@@ -133,6 +133,12 @@ class _Contraction:
         lost = (set(self.direction) - self.covered) | self.misfits
         return [self.names[key] for key in lost]
 
+    def per_row(self, output: Tensor) -> Tensor:
+        """An output that all rows share, (1, t, …), given to each: (b, t, …), with own gradients."""
+        assert self.batch is not None
+        rows, tokens = self.batch.input_ids.shape
+        return output.expand(rows, *output.shape[1:]) if output.shape[:2] == (1, tokens) else output
+
     def add(self, per_position: Tensor, owned: list[int]) -> None:
         """Sums contracted values, (b, t) or (1, response tokens), by row."""
         assert self.batch is not None and self.total is not None and self.rows is not None
@@ -165,15 +171,21 @@ def _scoring(model: nn.Module, along: Parameters) -> Iterator[_Contraction]:
             }
             if own:
                 keys = [id(getattr(module, name)) for name in own]
-                hook = module.register_forward_hook(_hook(contraction, own, keys), with_kwargs=True)
+                shared = module is not output_embedding(model)
+                hook = module.register_forward_hook(
+                    _hook(contraction, own, keys, shared=shared), with_kwargs=True
+                )
                 stack.callback(hook.remove)
         yield contraction
 
 
 def _hook(
-    contraction: _Contraction, own: dict[str, Tensor], keys: list[int]
+    contraction: _Contraction, own: dict[str, Tensor], keys: list[int], *, shared: bool
 ) -> Callable[..., Tensor | None]:
-    """Contracts a module's output gradient with its tangent once the backward pass gets there."""
+    """Contracts a module's output gradient with its tangent once the backward pass gets there.
+
+    `shared`: an output of one row stands for all rows of the batch (learned positions).
+    """
 
     def forward(
         module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
@@ -184,6 +196,8 @@ def _hook(
             contraction.misfits.update(keys)
             return None
         contraction.covered.update(keys)
+        if shared:
+            output = contraction.per_row(output)
         if not output.requires_grad:
             output = output.detach().requires_grad_()
         inputs = tuple(a.detach() if isinstance(a, Tensor) else a for a in args)
