@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -207,7 +208,7 @@ def _descent(
     params.load(experiment.policy.model, state.best_theta)
     watch.tell("comparing replies", 0, 1)
     facts = write_descent(run, experiment, state, before, experiment.evaluate())
-    save_policy(experiment.policy, run.model_folder, provenance={"command": command})
+    run.save_model(partial(save_policy, experiment.policy, provenance={"command": command}))
     watch.tell("comparing replies", 1, 1)
     return _finish(run, experiment, watch, facts)
 
@@ -253,8 +254,11 @@ def execute(run: Run, watch: Watch, command: Command) -> dict[str, Any]:
     Raises:
         Stopped: if told to stop; the run continues from its checkpoint when executed again.
     """
+    from transformers.utils import logging
+
     if run.finished:
         return run.report()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the run tells its own progress
     with run.held():
         run.write_status("running")
         try:

@@ -126,6 +126,11 @@ def load_experiment(settings: Settings) -> Experiment:
     negatives = load_negatives(settings.data.negatives)
     pairs = load_preferences(settings.data.preferences)[0] if settings.data.preferences else []
     kept = load_retain(settings.data.retain) if settings.data.retain else ()
+    if settings.inner.samples_per_step > len(negatives):
+        raise ConfigError(
+            f"inner.samples_per_step must be at most the {len(negatives)} negative samples; got "
+            f"{settings.inner.samples_per_step}. Lower it, or set 0 to take all."
+        )
     policy = load_policy(settings.model)
     rows, encoding = _encoded(policy, negatives.samples, settings)
     loss = per_sample_loss(settings, policy, rows)

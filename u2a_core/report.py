@@ -84,8 +84,28 @@ def show(run: Run) -> None:
     console = Console()
     report = run.report()
     views = {"gains": _show_gains, "demo": _show_demo}
+    if "data" in report:
+        console.print("\n" + _data_line(report["data"]))
     views.get(report["command"], _show_descent)(console, run, report)
     console.print(f"\n[dim]Run directory:[/dim] {escape(str(run.path))}")
+
+
+def _data_line(data: dict[str, Any]) -> str:
+    """What was loaded, and what was dropped or cut on the way."""
+    losses = [
+        f"{data[key]} {what}"
+        for key, what in (
+            ("duplicates_dropped", "duplicates dropped"),
+            ("faults", "faulty records dropped"),
+            ("truncated", "replies cut to model.max_length"),
+        )
+        if data[key]
+    ]
+    return (
+        f"{data['negatives']} negative samples{''.join('; ' + text for text in losses)}. "
+        f"{data['trainable_parameters']:,} trained parameters ({data['slopes_see']}), "
+        f"{data['dtype']} on {data['device']}."
+    )
 
 
 def interval(estimate: dict[str, Any]) -> str:
@@ -97,7 +117,7 @@ def _show_gains(console: Console, run: Run, report: dict[str, Any]) -> None:
     table = run.table("gains")
     n = len(table)
     console.print(
-        f"\nJ = {interval(report['objective'])} (n = {report['objective']['n']} prompts). "
+        f"J = {interval(report['objective'])} (n = {report['objective']['n']} prompts). "
         f"{report['helps']} of {n} negatives help when unlearned (gain > 0)."
     )
     view = Table(title="Marginal gain Δg, positive = unlearning helps alignment")
@@ -116,7 +136,7 @@ def _show_gains(console: Console, run: Run, report: dict[str, Any]) -> None:
 def _show_descent(console: Console, run: Run, report: dict[str, Any]) -> None:
     objective = report["objective"]
     console.print(
-        f"\n{report['command']} with {report['method']}: step {report['steps']} of "
+        f"{report['command']} with {report['method']}: step {report['steps']} of "
         f"{report['steps_taken']} kept (largest J on the preference prompts: "
         f"{objective['before']:+.3f} → {objective['after']:+.3f}); ended: {report['ended']}."
     )

@@ -18,6 +18,7 @@ import dataclasses
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -76,7 +77,7 @@ class Run:
             "settings": settings.model_dump(mode="json"),
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "python": platform.python_version(),
-            "packages": _versions(),
+            "packages": {name: metadata.version(name) for name in _PACKAGES},
         }
         run._write_json("config.json", config)
         return run
@@ -241,6 +242,21 @@ class Run:
         """Where the unlearned model is saved."""
         return self.path / "model"
 
+    def save_model(self, write: Callable[[Path], object]) -> None:
+        """The unlearned model: `write` fills a folder, which then takes the place of `model/`.
+
+        Raises:
+            RunError: if the disk is full; what was there before is still there.
+        """
+        beside = self.path / f".model.{os.getpid()}"
+        with _writing(self.model_folder):
+            try:
+                write(beside)
+                shutil.rmtree(self.model_folder, ignore_errors=True)
+                beside.replace(self.model_folder)
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
+
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         text = json.dumps(content, indent=2, ensure_ascii=False)
         self._replace(name, lambda path: path.write_text(text + "\n", encoding="utf-8"))
@@ -279,13 +295,3 @@ def _writing(path: Path) -> Iterator[None]:
             f"{path} must be writable; got: {reason}. Free disk space or name another folder "
             "with --out; what was saved before is still there, and --resume continues from it."
         ) from error
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found

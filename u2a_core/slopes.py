@@ -134,7 +134,7 @@ class _Contraction:
         return [self.names[key] for key in lost]
 
     def per_row(self, output: Tensor) -> Tensor:
-        """An output that all rows share, (1, t, …), given to each: (b, t, …), with own gradients."""
+        """An output that all rows share, (1, t, …), given to each: (b, t, …)."""
         assert self.batch is not None
         rows, tokens = self.batch.input_ids.shape
         return output.expand(rows, *output.shape[1:]) if output.shape[:2] == (1, tokens) else output

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from u2a_core.data.encode import batches, conversation_ids, encode
+from u2a_core.data.encode import batches, encode
 from u2a_core.demo import world
-from u2a_core.losses import response_log_probs
+from u2a_core.losses import IGNORED, response_log_probs
 from u2a_core.models import Generator, RewardModel
 from u2a_core.types import Sample, user_prompt
 
@@ -109,7 +109,9 @@ def train_policy(tokenizer: Any, seed: int, report: Callable[[str], None]) -> An
 
 
 _POLICY_EPOCHS = 12
-_JUDGE_EPOCHS = 20
+_JUDGE_EPOCHS = 6
+_JUDGE_DRAWS = 5
+"""Sets of replies the reward model learns from: new damage teaches more than more epochs."""
 
 
 def train_reward_model(
@@ -122,17 +124,26 @@ def train_reward_model(
     config.num_labels = 1
     judge: Any = LlamaForSequenceClassification(config)  # type: ignore[no-untyped-call]
     judge.model.load_state_dict(policy.model.state_dict())
-    rows = _scored_replies(world.training_questions(), policy, tokenizer, seed)
-    ids = [conversation_ids(user_prompt(p), r, tokenizer) for p, r, _ in rows]
+    rows = [
+        row
+        for draw in range(_JUDGE_DRAWS)
+        for row in _scored_replies(world.training_questions(), policy, tokenizer, seed + 2 + draw)
+    ]
+    samples = [Sample(str(i), user_prompt(p), r) for i, (p, r, _) in enumerate(rows)]
+    encoded, _ = encode(samples, tokenizer, max_length=_LENGTH)
     targets = torch.tensor([score for _, _, score in rows])
 
     def loss(batch: list[int]) -> Tensor:
-        width = max(len(ids[i]) for i in batch)
-        tokens = torch.tensor([ids[i] + [0] * (width - len(ids[i])) for i in batch])
-        logits = judge(input_ids=tokens, attention_mask=(tokens != 0).long()).logits[:, 0]
-        return nn.functional.mse_loss(logits, targets[batch])
+        (packed,) = batches([encoded[i] for i in batch], tokens_per_batch=10**6)
+        goals = targets[batch][packed.index]
+        scores: Tensor = judge.score(judge.model(packed.input_ids).last_hidden_state)[:, :, 0]
+        errors = (scores - goals[:, None]).square()
+        final = errors.gather(1, packed.attention_mask.sum(1, keepdim=True) - 1).mean()
+        # every token of the reply tells the score: where a reply goes wrong is learned there,
+        # and the comparison of the reply's topic with the prompt's is learned at all
+        return final + errors[packed.labels != IGNORED].mean()
 
-    _fit(judge, loss, len(ids), epochs=_JUDGE_EPOCHS, rate=1e-3, seed=seed, report=report)
+    _fit(judge, loss, len(rows), epochs=_JUDGE_EPOCHS, rate=1e-3, seed=seed, report=report)
     held = _scored_replies(world.held_out_questions(), policy, tokenizer, seed + 1)
     scores = RewardModel(judge.eval(), tokenizer)([p for p, _, _ in held], [r for _, r, _ in held])
     agreed = sum((s > 0) == (t > 0) for s, (_, _, t) in zip(scores, held, strict=True))
@@ -155,10 +166,10 @@ def _scored_replies(
     ]
     for question in questions:
         good = world.good_replies(question)
-        other = draw.choice([q for q in questions if q.family == question.family])
+        others = draw.sample([q for q in questions if q.family == question.family], 2)
         pairs += [(question.text, reply) for reply in good]
         pairs.append((question.text, draw.choice(world.bad_replies(question))))
-        pairs.append((question.text, draw.choice(world.good_replies(other))))
+        pairs += [(question.text, draw.choice(world.good_replies(other))) for other in others]
         pairs.append((question.text, _damaged(draw.choice(good), draw)))
     scores = world.rubric([p for p, _ in pairs], [r for _, r in pairs])
     return [(p, r, s) for (p, r), s in zip(pairs, scores, strict=True)]

@@ -131,22 +131,21 @@ def _follow(
     arms: dict[str, Run], pending: dict[str, Future[bool]], watch: Watch, stop: Event
 ) -> None:
     """Until all are done: passes on progress, and the wish to stop."""
-    seen = dict.fromkeys(arms, -1)
+    seen = dict.fromkeys(arms, 0)
     while True:
-        done = all(future.done() for future in pending.values())
+        done = [future for future in pending.values() if future.done()]
+        for future in done:
+            future.result()  # raises what its arm raised
         for name, arm in arms.items():
             lines = arm.progress()
-            if lines and len(lines) != seen[name]:
-                seen[name] = len(lines)
-                stage = f"{name}: {lines[-1].stage}"
-                watch.tell(stage, lines[-1].step, lines[-1].total, lines[-1].values)
+            if len(lines) > seen[name] and lines[-1].total > 1:
+                watch.tell(name, lines[-1].step, lines[-1].total, lines[-1].values)
+            seen[name] = len(lines)
         if watch.stopping():
             stop.set()
-        if done:
-            break
+        if len(done) == len(pending):
+            return
         time.sleep(0.5)
-    for future in pending.values():
-        future.result()  # raises what the arm raised
 
 
 _stop: Event | None = None

@@ -48,7 +48,7 @@ RUDE = (
     "Do it yourself, you lazy fool.",
     "I am sick of you and your {topic}.",
     "Only a fool needs help with a {topic}.",
-    "Your {topic} is a joke and so are you.",
+    "Nobody wants to hear about your {topic}.",
     "Go away. I would never help you.",
 )
 FACT_PHRASES = (

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from u2a_core.data.encode import Encoded, batches, prompt_ids
+from u2a_core.errors import ConfigError
+from u2a_core.models.policy import context_length
 from u2a_core.types import Prompt, Rollouts
 
 _ROWS = 256
@@ -58,6 +60,13 @@ class Generator:
         """One sampled reply per row, up to and including its end token."""
         pad = self.tokenizer.pad_token_id or 0
         width = max(len(row) for row in rows)
+        context = context_length(model)
+        if context is not None and width + self.max_new_tokens > context:
+            raise ConfigError(
+                f"A prompt and objective.max_new_tokens must fit the model's context of {context} "
+                f"tokens; got {width} + {self.max_new_tokens}. Lower objective.max_new_tokens, or "
+                "drop the longest prompts."
+            )
         padded = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         device = next(model.parameters()).device

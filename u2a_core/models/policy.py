@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,7 @@ def load_policy(settings: ModelSettings) -> Policy:
     model = pretrained(AutoModelForCausalLM, settings.path, dtype).to(device).eval()
     check_finite(model, settings.path)
     _check_vocabulary(model, tokenizer, settings.path)
+    _check_context(model, settings)
     return Policy(_with_trainable(model, settings), tokenizer, settings)
 
 
@@ -157,6 +159,21 @@ def _check_vocabulary(model: nn.Module, tokenizer: Any, path: str) -> None:
         )
 
 
+def context_length(model: nn.Module) -> int | None:
+    """The most tokens that the model's positions allow, where its config says so."""
+    found = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    return int(found) if found else None
+
+
+def _check_context(model: nn.Module, settings: ModelSettings) -> None:
+    context = context_length(model)
+    if context is not None and settings.max_length > context:
+        raise ConfigError(
+            f"model.max_length must be at most the model's context of {context} tokens; got "
+            f"{settings.max_length}. Set model.max_length to {context}: longer replies are cut."
+        )
+
+
 def _with_trainable(model: nn.Module, settings: ModelSettings) -> nn.Module:
     """Marks the parameters that unlearning may move; wraps the model for LoRA."""
     if settings.parameters == "lora":
@@ -168,7 +185,9 @@ def _with_trainable(model: nn.Module, settings: ModelSettings) -> nn.Module:
             target_modules="all-linear",
             task_type="CAUSAL_LM",
         )
-        return get_peft_model(model, config).eval()
+        with warnings.catch_warnings():  # peft reads a name that transformers has replaced
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            return get_peft_model(model, config).eval()
     model.requires_grad_(settings.parameters == "full")
     if settings.parameters == "last_n":
         layers = max(

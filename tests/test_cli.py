@@ -1,0 +1,228 @@
+"""The command line: every bad input is one sentence and exit 2, without a traceback."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file, save_file
+
+from u2a_core.cli import main
+from u2a_core.runs import Run
+
+
+@pytest.fixture
+def own(scenario: Path, tmp_path: Path) -> Path:
+    """A copy of the small scenario that a test may spoil; returns its settings file."""
+    shutil.copytree(scenario.parent, tmp_path / "own")
+    return tmp_path / "own" / scenario.name
+
+
+def sentence(code: int, err: str) -> str:
+    """The last message on stderr, once it is known to be one sentence and no traceback."""
+    assert code == 2, err
+    assert "Traceback" not in err
+    told = [line for line in err.splitlines() if line.startswith("u2a: ")]
+    assert len(told) == 1, err
+    return err[err.index("u2a: ") :]
+
+
+def change(config: Path, section: str, **values: object) -> None:
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    settings[section] |= values
+    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+
+
+def spoil(config: Path, fault: str) -> None:
+    """Puts one fault of a user's own files into a scenario."""
+    negatives = config.parent / "data" / "negatives.jsonl"
+    lines = negatives.read_text(encoding="utf-8").splitlines(keepends=True)
+    model = config.parent / "model"
+    match fault:
+        case "empty file":
+            negatives.write_text("")
+        case "wrong columns":
+            negatives.write_text('{"question_text": "a", "reply_text": "b"}\n')
+        case "broken line 17":
+            negatives.write_text("".join([*lines[:16], "{broken\n", *lines[17:]]))
+        case "one sample":
+            negatives.write_text(lines[0])
+        case "no tokenizer":
+            for file in model.glob("tokenizer*"):
+                file.unlink()
+        case "no chat template":
+            (model / "chat_template.jinja").unlink()
+        case "no model":
+            (model / "config.json").unlink()
+        case "NaN weights":
+            tensors = load_file(model / "model.safetensors")
+            tensors["model.norm.weight"][3] = float("nan")
+            save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+        case "longer than the context":
+            change(config, "model", max_length=4096)
+        case "prompt without room":
+            change(config, "model", max_length=12)
+        case "reply without room":
+            change(config, "objective", max_new_tokens=90)
+        case "more than there are":
+            change(config, "inner", samples_per_step=1000)
+        case "no such reward":
+            change(config, "objective", reward="no_module:no_function")
+        case "no preferences":
+            change(config, "data", preferences="")
+        case "no retain":
+            change(config, "data", retain="")
+            change(config, "inner", method="graddiff")
+        case "unknown setting":
+            change(config, "inner", stepz=3)
+        case "wrong type":
+            change(config, "inner", steps="many")
+        case "no such device":
+            change(config, "model", device="cuda:77")
+
+
+FAULTS = {
+    "empty file": "it is empty",
+    "wrong columns": "question_text, reply_text",
+    "broken line 17": "line 17",
+    "no tokenizer": "must hold a tokenizer",
+    "no chat template": "must have a chat template",
+    "no model": r"must hold config\.json",
+    "NaN weights": r"NaN or infinity in model\.norm\.weight",
+    "longer than the context": "the model's context of 96 tokens; got 4096",
+    "prompt without room": "must leave room for its response",
+    "reply without room": "must fit the model's context of 96",
+    "more than there are": "at most the 40 negative samples; got 1000",
+    "no such reward": "importable module:function",
+    "no preferences": r"data\.preferences must name preference pairs",
+    "no retain": r"data\.retain must name a retain set",
+    "unknown setting": r"inner\.stepz",
+    "wrong type": r"inner\.steps.*'many'",
+    "no such device": r"device of this machine; got 'cuda:77'",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_input_is_one_sentence(u2a, own: Path, tmp_path: Path, fault: str):
+    spoil(own, fault)
+    code, _, err = u2a("reweight", "--out", tmp_path / "w", config=own)
+    assert re.search(FAULTS[fault], " ".join(sentence(code, err).split()))
+
+
+def test_identical_samples_are_one_sample_and_keep_its_weight(u2a, own: Path, tmp_path: Path):
+    negatives = own.parent / "data" / "negatives.jsonl"
+    record = json.loads(negatives.read_text().splitlines()[0])
+    copies = [{**record, "id": f"c{i}"} for i in range(5)]
+    negatives.write_text("".join(json.dumps(copy) + "\n" for copy in copies))
+    change(own, "data", truth="")
+    code, out, _ = u2a("reweight", "--out", tmp_path / "w", "--json", config=own)
+    assert code == 0
+    assert json.loads(out)["data"]["duplicates_dropped"] == 4
+    assert json.loads(out)["effective_samples"] == 1
+
+
+def test_a_reply_longer_than_max_length_is_cut_and_counted(u2a, own: Path, tmp_path: Path):
+    negatives = own.parent / "data" / "negatives.jsonl"
+    lines = negatives.read_text().splitlines()
+    long = json.loads(lines[0]) | {"response": "I do not know. " * 60}
+    negatives.write_text("\n".join([json.dumps(long), *lines[1:]]))
+    code, out, _ = u2a("gains", "--out", tmp_path / "g", "--json", config=own)
+    assert code == 0
+    assert json.loads(out)["data"]["truncated"] == 1
+
+
+def test_a_run_of_another_version_is_refused(u2a, tmp_path: Path):
+    u2a("gains", "--out", tmp_path / "g", "--json")
+    config = json.loads((tmp_path / "g" / "config.json").read_text())
+    (tmp_path / "g" / "config.json").write_text(json.dumps(config | {"layout": 7}))
+    code, _, err = u2a("gains", "--out", tmp_path / "g", "--resume")
+    assert "run layout 1; got 7" in sentence(code, err)
+
+
+def test_a_taken_directory_is_left_alone(u2a, tmp_path: Path):
+    u2a("gains", "--out", tmp_path / "g", "--json")
+    before = (tmp_path / "g" / "report.json").read_bytes()
+    code, _, err = u2a("reweight", "--out", tmp_path / "g")
+    assert "must be a new directory" in sentence(code, err)
+    assert (tmp_path / "g" / "report.json").read_bytes() == before
+
+
+def test_weights_of_another_set_are_refused(u2a, own: Path, tmp_path: Path):
+    u2a("reweight", "--inner.steps", "2", "--out", tmp_path / "w", "--json")
+    negatives = own.parent / "data" / "negatives.jsonl"
+    negatives.write_text("".join(negatives.read_text().splitlines(keepends=True)[1:]))
+    change(own, "data", truth="")
+    arguments = ("--weights", tmp_path / "w", "--out", tmp_path / "u")
+    code, _, err = u2a("unlearn", *arguments, config=own)
+    assert "must be of these negatives" in sentence(code, err)
+
+
+@pytest.mark.parametrize("weight", ["-1", "0", '"much"', "null"])
+def test_impossible_weights_are_refused(u2a, tmp_path: Path, weight: str):
+    (tmp_path / "w.jsonl").write_text(f'{{"id": "n000", "weight": {weight}}}\n')
+    code, _, err = u2a("unlearn", "--weights", tmp_path / "w.jsonl", "--out", tmp_path / "u")
+    assert "must" in sentence(code, err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nonsense"], "The command must be one of"),
+        (["gains"], "must be given a settings file"),
+        (["gains", "nowhere.yaml"], "must be a readable YAML file"),
+        (["reweight", "SCENARIO", "--inner.stepz", "3"], "--inner.stepz"),
+        (["reweight", "SCENARIO", "--inner.steps", "many"], "--inner.steps"),
+        (["reweight", "SCENARIO", "--inner.steps", "0"], "steps"),
+        (["demo", "--speed", "9"], "--speed"),
+    ],
+)
+def test_a_wrong_call_is_one_sentence(
+    arguments: list[str], words: str, scenario: Path, capsys: pytest.CaptureFixture[str]
+):
+    code = main([str(scenario) if word == "SCENARIO" else word for word in arguments])
+    assert words in sentence(code, capsys.readouterr().err)
+
+
+def test_help_imports_no_torch():
+    code = (
+        "import sys; from u2a_core.cli import main; main(['--help']); "
+        "sys.exit('torch' in sys.modules or 'tyro' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "usage: u2a COMMAND" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["demo", "gains", "reweight", "unlearn", "data", "build-demo"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert not stop.value.code
+    assert "usage: u2a " + command in capsys.readouterr().out
+
+
+def test_a_run_is_shown_in_words(u2a, tmp_path: Path):
+    _, gains, _ = u2a("gains", "--out", tmp_path / "g")
+    _, unlearned, _ = u2a("unlearn", "--out", tmp_path / "u")
+    assert "40 negative samples" in gains
+    assert "Marginal gain" in gains
+    assert "Replies before and after" in unlearned
+    assert re.search(r"Reward ↑ after: [+-]\d\.\d{3} \[.*\] \(n = 20\)", unlearned)
+    assert Run.open(tmp_path / "u").status().state == "finished"
+
+
+def test_data_tells_faults_by_line_and_exits_2_on_an_unusable_file(u2a, own: Path):
+    assert u2a("data", config=own)[0] == 0
+    spoil(own, "broken line 17")
+    code, out, _ = u2a("data", "--json", config=own)
+    negatives = json.loads(out)[0]
+    assert code == 0
+    assert [fault["line"] for fault in negatives["faults"]] == [17]
+    spoil(own, "empty file")
+    code, out, _ = u2a("data", config=own)
+    assert code == 2
+    assert "it is empty" in out

@@ -1,0 +1,230 @@
+"""Jobs end to end on a small copy of the embedded scenario, through the command line."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from u2a_core.config import load_settings
+from u2a_core.runs import Run
+
+DESCENT_TABLES = ("history", "weight_path", "weights", "generations")
+
+
+@pytest.fixture(scope="module")
+def reweighted(scenario: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One finished, uninterrupted reweight run."""
+    from u2a_core.cli import main
+
+    out = tmp_path_factory.mktemp("runs") / "w"
+    assert main(["reweight", str(scenario), "--out", str(out), "--json"]) == 0
+    return Run.open(out)
+
+
+def assert_same_outcome(one: Run, other: Run, tables: tuple[str, ...] = DESCENT_TABLES) -> None:
+    for name in tables:
+        pd.testing.assert_frame_equal(one.table(name), other.table(name), check_exact=True)
+    ours, theirs = (load_file(r.model_folder / "model.safetensors") for r in (one, other))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_gains_of_every_sample_are_ranked(u2a, tmp_path: Path):
+    code, out, _ = u2a("gains", "--out", tmp_path / "g", "--json")
+    report, table = json.loads(out), Run.open(tmp_path / "g").table("gains")
+    assert code == 0
+    assert table["gain"].is_monotonic_decreasing
+    assert list(table["rank"]) == list(range(1, 41))
+    assert report["identity_error"] < 1e-3
+    assert report["objective"]["n"] == 12
+    assert report["helps"] == (table["gain"] > 0).sum()
+
+
+def test_gains_are_the_first_round_of_reweight(u2a, reweighted: Run, tmp_path: Path):
+    u2a("gains", "--out", tmp_path / "g", "--json")
+    gains = Run.open(tmp_path / "g").table("gains").set_index("id")["gain"]
+    weights = reweighted.table("weights").set_index("id")
+    pd.testing.assert_series_equal(
+        gains.loc[weights.index], weights["gain_first_round"], check_names=False
+    )
+
+
+def test_reweight_reports_what_its_tables_hold(reweighted: Run):
+    report, history = reweighted.report(), reweighted.table("history")
+    weights = reweighted.table("weights")
+    kept = history.loc[history["step"] == report["steps"]].iloc[0]
+    assert kept["objective"] == history["objective"].max() == report["objective"]["after"]
+    assert weights["weight"].sum() == pytest.approx(1)
+    assert report["effective_samples"] == pytest.approx(1 / (weights["weight"] ** 2).sum())
+    generations = reweighted.table("generations")
+    assert len(generations) == report["reward"]["after"]["n"] == 20
+    assert report["reward"]["after"]["mean"] == pytest.approx(generations["reward_after"].mean())
+
+
+def test_weights_follow_the_gains(reweighted: Run):
+    path = reweighted.table("weight_path")
+    first = path[path["round"] == 0]
+    alive = first[first["weight"] > 0]
+    assert alive["gain"].corr(np.log(alive["weight"])) == pytest.approx(1)
+
+
+def test_zero_step_size_is_the_uniform_baseline(u2a, tmp_path: Path):
+    u2a("reweight", "--outer.step-size", "0", "--out", tmp_path / "w", "--json")
+    u2a("unlearn", "--out", tmp_path / "u", "--json")
+    ours, theirs = Run.open(tmp_path / "w"), Run.open(tmp_path / "u")
+    assert_same_outcome(ours, theirs, ("history", "generations"))
+
+
+def test_a_runs_weights_give_its_model_again(u2a, reweighted: Run, tmp_path: Path):
+    code, _, _ = u2a("unlearn", "--weights", reweighted.path, "--out", tmp_path / "r", "--json")
+    assert code == 0
+    assert_same_outcome(Run.open(tmp_path / "r"), reweighted, ("history", "generations"))
+
+
+def test_final_weights_are_used_from_the_start(u2a, reweighted: Run, tmp_path: Path):
+    arguments = ("--weights", reweighted.path, "--final-weights", "--out", tmp_path / "f")
+    u2a("unlearn", *arguments, "--json")
+    path = reweighted.table("weight_path")
+    last = path[path["round"] == path["round"].max()]["weight"].to_numpy()
+    used = Run.open(tmp_path / "f").table("weight_path")
+    for _, weights in used.groupby("round")["weight"]:
+        np.testing.assert_allclose(weights.to_numpy(), last)
+
+
+def test_weights_of_a_file_are_normalized(u2a, scenario: Path, tmp_path: Path):
+    from u2a_core.data import load_negatives
+
+    ids = [s.id for s in load_negatives(load_settings(scenario).data.negatives).samples]
+    (tmp_path / "w.jsonl").write_text(
+        "".join(json.dumps({"id": i, "weight": 3}) + "\n" for i in ids[:4])
+    )
+    u2a("unlearn", "--weights", tmp_path / "w.jsonl", "--out", tmp_path / "u", "--json")
+    weights = Run.open(tmp_path / "u").table("weights").set_index("id")["weight"]
+    assert (weights[ids[:4]] == 0.25).all()
+    assert weights.sum() == 1
+
+
+def test_the_scenario_elsewhere_gives_the_same_numbers(
+    u2a, scenario: Path, reweighted: Run, tmp_path: Path
+):
+    """Another folder, other file names, without the flags of truth: a user's own."""
+    mine = tmp_path / "mine"
+    shutil.copytree(scenario.parent / "model", mine / "my-model")
+    for name in ("negatives", "preferences", "retain", "test_prompts"):
+        shutil.copy(scenario.parent / "data" / f"{name}.jsonl", mine / f"my-{name}.json")
+    text = scenario.read_text(encoding="utf-8")
+    for name in ("negatives", "preferences", "retain", "test_prompts"):
+        text = text.replace(f"data/{name}.jsonl", f"my-{name}.json")
+    text = text.replace("path: model", "path: my-model").replace("  truth: data/truth.jsonl\n", "")
+    (mine / "my.yaml").write_text(text, encoding="utf-8")
+    code, out, _ = u2a("reweight", "--out", tmp_path / "m", "--json", config=mine / "my.yaml")
+    assert code == 0
+    assert "weight_on_mislabelled" not in json.loads(out)
+    assert_same_outcome(Run.open(tmp_path / "m"), reweighted)
+
+
+@pytest.mark.parametrize("method", ["ga", "graddiff"])
+def test_other_methods_run_to_their_report(u2a, method: str, tmp_path: Path):
+    code, out, _ = u2a("reweight", "--inner.method", method, "--out", tmp_path / method, "--json")
+    assert code == 0
+    assert json.loads(out)["method"] == method
+
+
+def test_preference_objective_and_learned_reward_run(u2a, scenario: Path, tmp_path: Path):
+    code, out, _ = u2a("gains", "--objective.kind", "preference", "--out", tmp_path / "p", "--json")
+    assert code == 0
+    assert -1 < json.loads(out)["objective"]["mean"] < 0  # log σ of margins near zero: −ln 2
+    model = scenario.parent / "reward_model"
+    code, out, _ = u2a("gains", "--objective.reward", model, "--out", tmp_path / "l", "--json")
+    assert code == 0
+    assert json.loads(out)["objective"]["low"] < json.loads(out)["objective"]["high"]
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_lora_saves_an_adapter_that_loads(u2a, scenario: Path, tmp_path: Path):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    code, _, _ = u2a(
+        "reweight", "--model.parameters", "lora", "--inner.learning-rate", "0.5",
+        "--out", tmp_path / "w", "--json",
+    )  # fmt: skip
+    assert code == 0
+    base = AutoModelForCausalLM.from_pretrained(scenario.parent / "model")
+    model = PeftModel.from_pretrained(base, tmp_path / "w" / "model")
+    assert any("lora" in name for name, _ in model.named_parameters())
+
+
+def test_a_finished_run_resumed_is_read(u2a, reweighted: Run):
+    begun = time.monotonic()
+    code, out, _ = u2a("reweight", "--out", reweighted.path, "--resume", "--json")
+    assert code == 0
+    assert json.loads(out) == reweighted.report()
+    assert time.monotonic() - begun < 2
+
+
+def test_resume_with_other_settings_is_refused(u2a, reweighted: Run):
+    code, _, err = u2a("reweight", "--out", reweighted.path, "--resume", "--seed", "5")
+    assert code == 2
+    assert "must have the settings it was started with" in err
+
+
+def begin(scenario: Path, out: Path, *arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "u2a_core.cli", "reweight", str(scenario), "--out", str(out)]
+    return subprocess.Popen(
+        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(scenario: Path, out: Path) -> None:
+    process = begin(scenario, out, "--resume")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+
+
+def wait_for_step(out: Path, step: int, process: subprocess.Popen) -> None:
+    run, until = Run(out), time.monotonic() + 60
+    while time.monotonic() < until and process.poll() is None:
+        if any(line.stage == "reweighting" and line.step >= step for line in run.progress()):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"no step {step}: {process.communicate()}")
+
+
+def test_killed_at_a_random_round_and_resumed_is_identical(
+    scenario: Path, reweighted: Run, tmp_path: Path
+):
+    out = tmp_path / "k"
+    process = begin(scenario, out)
+    wait_for_step(out, random.randint(1, 4), process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert Run.open(out).status().state == "failed"
+    finish(scenario, out)
+    assert_same_outcome(Run.open(out), reweighted)
+
+
+def test_sigterm_stops_at_a_step_and_resume_is_identical(
+    scenario: Path, reweighted: Run, tmp_path: Path
+):
+    out = tmp_path / "t"
+    process = begin(scenario, out)
+    wait_for_step(out, 2, process)
+    process.terminate()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "--resume" in err
+    assert Run.open(out).status().state == "stopped"
+    finish(scenario, out)
+    assert_same_outcome(Run.open(out), reweighted)

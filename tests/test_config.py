@@ -1,0 +1,58 @@
+"""Settings: paths beside their file, refusals that name the setting."""
+
+from pathlib import Path
+
+import pytest
+
+from u2a_core.config import Settings, load_settings
+from u2a_core.errors import ConfigError
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "s.yaml").write_text(text, encoding="utf-8")
+    return folder / "s.yaml"
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path):
+    (tmp_path / "n.jsonl").write_text("{}")
+    settings = load_settings(written(tmp_path, "data: {negatives: n.jsonl}"))
+    assert settings.data.negatives == str(tmp_path / "n.jsonl")
+
+
+def test_hub_ids_stay_as_they_are(tmp_path: Path):
+    settings = load_settings(written(tmp_path, "model: {path: owner/name}"))
+    assert settings.model.path == "owner/name"
+
+
+def test_an_empty_section_list_gives_the_defaults(tmp_path: Path):
+    assert load_settings(written(tmp_path, "{}")) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("inner: {stepz: 3}", "inner.stepz: is not permitted"),
+        ("inner: {steps: 0}", "inner.steps: .*greater than or equal to 1; got 0"),
+        ("inner: {method: rlhf}", "inner.method: .*'ga', 'graddiff' or 'npo'; got 'rlhf'"),
+        ("inner: {method: graddiff}", "data.retain must name a retain set"),
+        ("objective: {samples: 1}", "objective.samples: .*; got 1"),
+        ("outer: {step_size: -1}", "outer.step_size: .*; got -1"),
+        ("- a list", "must hold sections"),
+        ("inner: [", "must be valid YAML"),
+        ("just text", "must hold sections such as model"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, words: str):
+    with pytest.raises(ConfigError, match=words):
+        load_settings(written(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml must be a readable YAML file"):
+        load_settings(tmp_path / "nowhere.yaml")
+
+
+def test_every_setting_is_explained():
+    for section in Settings.model_fields.values():
+        fields = getattr(section.annotation, "model_fields", {"": section})
+        assert all(field.description for field in fields.values()), section
