@@ -31,7 +31,7 @@ def test_an_empty_section_list_gives_the_defaults(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("inner: {stepz: 3}", "inner.stepz: is not permitted"),
+        ("inner: {stepz: 3}", r"inner.stepz: is no setting \(did you mean inner.steps\?\)"),
         ("inner: {steps: 0}", "inner.steps: .*greater than or equal to 1; got 0"),
         ("inner: {method: rlhf}", "inner.method: .*'ga', 'graddiff' or 'npo'; got 'rlhf'"),
         ("inner: {method: graddiff}", "data.retain must name a retain set"),

@@ -7,6 +7,7 @@ before a command needs it.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from u2a_core.errors import ConfigError, RunError, U2AError
 
 if TYPE_CHECKING:
+    from u2a_core.config import Settings
     from u2a_core.runs import Run
 
 STOPPED = 130
@@ -86,23 +88,36 @@ class Place:
     """Print the report's JSON on stdout."""
 
 
-def _parse(kind: Any, arguments: list[str], *, prog: str, default: Any = None) -> Any:
-    """Typed options from words; a wrong one is a ConfigError."""
+def _parse(kind: Any, arguments: list[str], *, prog: str) -> tuple[Any, list[str]]:
+    """Typed options from words, and the words that are none of them.
+
+    Raises:
+        ConfigError: if an option's value is wrong.
+    """
     import contextlib
     import io
 
     import tyro
 
     told = io.StringIO()
-    options = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(told):
-            return tyro.cli(kind, args=arguments, prog=prog, **options)
+            return tyro.cli(kind, args=arguments, prog=prog, return_unknown_args=True)
     except SystemExit as stop:
         if not stop.code:
             raise
-        words = " ".join(told.getvalue().replace("│", " ").replace("─", " ").split())
-        raise ConfigError(f"{words} See {prog} --help.") from None
+        lines = told.getvalue().splitlines()[1:]  # the first is the title of a box
+        words = " ".join(" ".join(lines).translate(dict.fromkeys(map(ord, "│─╭╮╰╯"))).split())
+        reason = re.split(r"Arguments? helptext|For full helptext", words)[0].strip().rstrip(".")
+        raise ConfigError(f"{reason}. See {prog} --help.") from None
+
+
+def _options(kind: Any, arguments: list[str], *, prog: str) -> Any:
+    """All of a command's words as its options."""
+    options, unknown = _parse(kind, arguments, prog=prog)
+    if unknown:
+        raise ConfigError(f"{prog} must be given options it has; got {unknown[0]}. See --help.")
+    return options
 
 
 def _on_settings(command: str) -> Callable[[list[str]], int]:
@@ -116,31 +131,32 @@ def _on_settings(command: str) -> Callable[[list[str]], int]:
     return action
 
 
-def _place_and_settings(command: str, arguments: list[str]) -> tuple[Place, Any]:
-    """`CONFIG.yaml [--section.field VALUE …] [--out DIR] …` parsed against the file's values."""
+def _place_and_settings(command: str, arguments: list[str]) -> tuple[Place, Settings]:
+    """`CONFIG.yaml [--section.field VALUE …] [--out DIR] …`; the words override the file."""
+    from u2a_core.config import load_settings, override
+
+    prog = f"u2a {command}"
+    if {"-h", "--help"} & set(arguments):
+        _show_settings_help(prog)
+    if not arguments or arguments[0].startswith("-"):
+        raise ConfigError(f"{prog} must be given a settings file. {prog} CONFIG.yaml")
+    place, words = _parse(Place, arguments[1:], prog=prog)
+    return place, override(load_settings(Path(arguments[0])), words)
+
+
+def _show_settings_help(prog: str) -> None:
+    """Every setting with its default and its meaning; ends the process."""
     import tyro
 
-    from u2a_core.config import Settings, load_settings
+    from u2a_core.config import Settings
 
     # made here, because the settings' class and tyro are imported only when a command needs them
     option = Annotated[Settings, tyro.conf.arg(name="")]
-    call_type = make_dataclass(
-        "Call", [("settings", option)], bases=(Place,), kw_only=True, frozen=True
-    )
-    named = arguments and not arguments[0].startswith("-")
-    if not named and "--help" not in arguments and "-h" not in arguments:
-        raise ConfigError(f"u2a {command} must be given a settings file. u2a {command} CONFIG.yaml")
-    base = load_settings(Path(arguments[0])) if named else Settings()
-    call = _parse(
-        call_type,
-        arguments[1:] if named else arguments,
-        prog=f"u2a {command}",
-        default=call_type(settings=base),
-    )
-    return call, call.settings
+    call = make_dataclass("Call", [("settings", option)], bases=(Place,), kw_only=True, frozen=True)
+    tyro.cli(call, args=["--help"], prog=f"{prog} CONFIG.yaml", default=call(settings=Settings()))
 
 
-def _open_run(command: str, place: Place, settings: Any) -> Run:
+def _open_run(command: str, place: Place, settings: Settings) -> Run:
     """The run directory of a call: new, or continued with --resume."""
     from u2a_core.runs import Run
 
@@ -204,7 +220,7 @@ class DemoPlace(Place):
 def _demo(arguments: list[str]) -> int:
     from u2a_core.demo.run import demo_settings
 
-    place = _parse(DemoPlace, arguments, prog="u2a demo")
+    place = _options(DemoPlace, arguments, prog="u2a demo")
     settings = demo_settings(place.seed)
     return _execute(_open_run("demo", place, settings), as_json=place.json)
 
@@ -212,7 +228,7 @@ def _demo(arguments: list[str]) -> int:
 def _build_demo(arguments: list[str]) -> int:
     from u2a_core.demo.build import BuildOptions, build
 
-    options = _parse(BuildOptions, arguments, prog="u2a build-demo")
+    options = _options(BuildOptions, arguments, prog="u2a build-demo")
     build(options.out, options.seed, lambda line: print(line, file=sys.stderr))  # noqa: T201
     return 0
 

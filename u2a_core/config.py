@@ -5,6 +5,9 @@ Paths in a YAML file are relative to that file. Unknown names are refused.
 
 from __future__ import annotations
 
+import difflib
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -178,6 +181,31 @@ def load_settings(path: Path) -> Settings:
     return parse_settings(_resolved(raw, path.parent), source=str(path))
 
 
+def override(settings: Settings, words: Sequence[str]) -> Settings:
+    """Settings with `--section.field VALUE` (or `=VALUE`) put over them; a flag alone means true.
+
+    Raises:
+        ConfigError: if a word is no option, or its value is wrong.
+    """
+    raw = settings.model_dump(mode="json")
+    rest = deque(words)
+    while rest:
+        word = rest.popleft()
+        if not word.startswith("--"):
+            raise ConfigError(f"Settings must be given as --section.field VALUE; got {word!r}.")
+        name, given, value = word[2:].partition("=")
+        if not given:
+            value = rest.popleft() if rest and not rest[0].startswith("--") else "true"
+        *sections, key = name.replace("-", "_").split(".")
+        target = raw
+        for section in sections:
+            if not isinstance(target.get(section), dict):
+                target[section] = {}  # refused below, by its name
+            target = target[section]
+        target[key] = value
+    return parse_settings(raw, source="command line")
+
+
 def parse_settings(raw: dict[str, Any], *, source: str) -> Settings:
     """Settings from plain data; errors name the setting and the source."""
     try:
@@ -191,10 +219,22 @@ def validation_message(error: ValidationError, source: str) -> str:
     findings = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"]) or "settings"
-        got = "" if isinstance(item["input"], (dict, _Section)) else f"; got {item['input']!r}"
-        reason = item["msg"].removeprefix("Value error, ").replace("Extra inputs are not", "is not")
+        got = "" if isinstance(item["input"], dict | _Section) else f"; got {item['input']!r}"
+        reason = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(where, _names(), n=1)
+            reason = f"is no setting{f' (did you mean {near[0]}?)' if near else ''}"
         findings.append(f"{where}: {reason}{got}.")
     return f"{source}: " + " ".join(findings)
+
+
+def _names() -> list[str]:
+    """`section.field` of every setting."""
+    names = []
+    for name, field in Settings.model_fields.items():
+        own = getattr(field.annotation, "model_fields", None)
+        names += [name] if own is None else [f"{name}.{inner}" for inner in own]
+    return names
 
 
 def _resolved(raw: dict[str, Any], base: Path) -> dict[str, Any]:

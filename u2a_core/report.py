@@ -218,16 +218,17 @@ def show_data(settings: DataSettings, *, as_json: bool) -> int:
 
 
 def _show_file(console: Console, report: DataReport) -> None:
-    console.print(f"[bold]{report.role}[/bold] {escape(report.path)}")
+    console.print(f"[bold]{report.role}[/bold] {escape(report.path)}", soft_wrap=True)
     if report.error:
-        console.print(f"  [red]{escape(report.error)}[/red]")
+        console.print(f"  [red]{escape(report.error)}[/red]", soft_wrap=True)
         return
     console.print(
         f"  {report.usable} usable, {report.duplicates} duplicates dropped, "
         f"{len(report.faults)} faults; characters per reply: median {report.median_length:.0f}, "
-        f"longest {report.longest}"
+        f"longest {report.longest}",
+        soft_wrap=True,
     )
     for fault in report.faults[:10]:
-        console.print(f"  line {fault.line}: {escape(fault.reason)}")
+        console.print(f"  line {fault.line}: {escape(fault.reason)}", soft_wrap=True)
     for text in report.preview:
-        console.print(f"  [dim]{escape(text)}[/dim]")
+        console.print(f"  [dim]{escape(text)}[/dim]", soft_wrap=True)
