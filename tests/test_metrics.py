@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from u2a_core import metrics
 from u2a_core.errors import DataError
@@ -65,8 +66,21 @@ def test_pairs_must_match():
     ],
 )
 def test_auc_by_hand(scores: list[int], positive: list[int], expected: float):
-    assert metrics.auc(scores, [bool(p) for p in positive]) == expected
+    found = metrics.auc(scores, [bool(p) for p in positive])
+    assert (found.mean, found.n) == (expected, 4)
+    assert found.low <= expected <= found.high
+
+
+def test_auc_interval_covers_the_true_value_at_its_stated_rate():
+    """N(1, 1) against N(0, 1): AUC = Φ(1/√2)."""
+    generator, covered = np.random.default_rng(3), 0
+    truth = stats.norm.cdf(1 / math.sqrt(2))
+    mask = np.arange(80) < 30
+    for _ in range(150):
+        found = metrics.auc(generator.normal(size=80) + mask, mask)
+        covered += found.low <= truth <= found.high
+    assert 0.88 <= covered / 150 <= 0.99  # 95 % nominal; standard error 1.8 %
 
 
 def test_auc_of_one_class_is_missing():
-    assert math.isnan(metrics.auc([1, 2], [True, True]))
+    assert math.isnan(metrics.auc([1, 2], [True, True]).mean)

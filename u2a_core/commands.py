@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
 
-from u2a_core import metrics, params
+from u2a_core import params
 from u2a_core.descent import Choice, UnlearnState, descend, follow, pack, start, unpack
 from u2a_core.errors import ConfigError, DataError, RunError
 from u2a_core.losses import NegativeLogLikelihood, per_sample_losses
 from u2a_core.models import save_policy
-from u2a_core.results import samples_table, write_descent
+from u2a_core.results import auc_facts, samples_table, write_descent
 from u2a_core.reweight import mirror_descent
 from u2a_core.runs import Run
 from u2a_core.types import Estimate, Progress, Weights
@@ -89,9 +89,7 @@ def run_gains(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
     facts = {
         "objective": dataclasses.asdict(report.objective),
         "helps": int((table["gain"] > 0).sum()),
-        "gains": {}
-        if truth is None
-        else {"auc_first_round": metrics.auc(table["gain"].to_numpy(), ~truth)},
+        "gains": {} if truth is None else auc_facts({"first_round": table["gain"]}, truth),
         "identity_error": report.identity_error,
         "curvature": dataclasses.asdict(experiment.scorer.ridge),
     }
@@ -133,7 +131,7 @@ def weight_path(settings: Settings, experiment: Experiment) -> list[Weights]:
             )
         rounds = other.table("weight_path")
         wide = rounds.pivot_table(index="round", columns="id", values="weight")[ids]
-        path = [Weights.normalize(torch.from_numpy(row.copy())) for row in wide.to_numpy()]
+        path = [Weights(torch.from_numpy(row.copy())) for row in wide.to_numpy()]
         return path[-1:] if settings.final_weights else path
     if not Path(source).is_file():
         raise ConfigError(

@@ -61,11 +61,28 @@ def paired_difference(ours: np.ndarray, theirs: np.ndarray) -> Estimate:
     return bootstrap_mean(ours - theirs)
 
 
-def auc(scores: Sequence[float] | np.ndarray, positive: Sequence[bool] | np.ndarray) -> float:
-    """P(score of a positive > score of a negative), ties ½; NaN where one class is empty."""
+def auc(scores: Sequence[float] | np.ndarray, positive: Sequence[bool] | np.ndarray) -> Estimate:
+    """P(score of a positive > score of a negative), ties ½, with its 95 % bootstrap interval.
+
+    Args:
+        scores: one a sample.
+        positive: which samples are positives; NaN results where one class is empty.
+    """
     mask = np.asarray(positive, dtype=bool)
     array = np.asarray(scores, dtype=np.float64)
     if mask.all() or not mask.any():
-        return math.nan
-    result = stats.mannwhitneyu(array[mask], array[~mask])
-    return float(result.statistic) / (int(mask.sum()) * int((~mask).sum()))
+        return Estimate(math.nan, math.nan, math.nan, len(array))
+    ours, theirs = array[mask], array[~mask]
+    generator = np.random.default_rng(0)
+    draws = _share_above(*(generator.choice(side, (500, len(side))) for side in (ours, theirs)))
+    low, high = np.quantile(draws, [0.025, 0.975])
+    value = float(_share_above(ours[None], theirs[None])[0])
+    return Estimate(value, float(low), float(high), len(array))
+
+
+def _share_above(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """(draws, a), (draws, b) → (draws,): the share of pairs in which ours is larger, ties ½."""
+    both = np.concatenate([ours, theirs], axis=1)
+    ranks = stats.rankdata(both, axis=1)[:, : ours.shape[1]].sum(axis=1)
+    pairs = ours.shape[1] * theirs.shape[1]
+    return np.asarray((ranks - ours.shape[1] * (ours.shape[1] + 1) / 2) / pairs)

@@ -120,6 +120,8 @@ def _show_gains(console: Console, run: Run, report: dict[str, Any]) -> None:
         f"J = {interval(report['objective'])} (n = {report['objective']['n']} prompts). "
         f"{report['helps']} of {n} negatives help when unlearned (gain > 0)."
     )
+    if report["gains"]:
+        console.print(_auc_line(report["gains"]))
     view = Table(title="Marginal gain Δg, positive = unlearning helps alignment")
     for name in ("rank", "gain", "prompt", "response"):
         view.add_column(name, justify="right" if name in ("rank", "gain") else "left")
@@ -143,10 +145,25 @@ def _show_descent(console: Console, run: Run, report: dict[str, Any]) -> None:
     console.print(f"Effective samples 1/Σω²: {report['effective_samples']:.1f}.")
     if "weight_on_mislabelled" in report:
         console.print(f"Weight on mislabelled samples: {report['weight_on_mislabelled']:.3f}.")
+    if "gains" in report:
+        console.print(_auc_line(report["gains"]))
     if report["reward"]:
         for name, estimate in report["reward"].items():
             console.print(f"Reward ↑ {name}: {interval(estimate)} (n = {estimate['n']})")
     show_replies(console, run)
+
+
+def _auc_line(gains: dict[str, Any]) -> str:
+    """Both AUCs with their intervals."""
+    rounds = {"auc_first_round": "in the first round", "auc_accumulated": "accumulated"}
+    told = [
+        f"{gains[key]:.3f} [{low:.3f}, {high:.3f}] {rounds[key]}"
+        for key, (low, high) in gains["intervals"].items()
+    ]
+    return (
+        f"Gains tell real negatives from mislabelled ones with AUC {', '.join(told)} "
+        f"(n = {gains['n']})."
+    )
 
 
 def show_replies(console: Console, run: Run, title: str = "Replies before and after") -> None:
@@ -179,8 +196,19 @@ def _show_demo(console: Console, run: Run, report: dict[str, Any]) -> None:
         f"flagged by mistake (seed {scenario['seed']}). Reward of the original model ↑: "
         f"{interval(original)} (n = {original['n']})."
     )
-    view = Table(title="Reward on the test prompts after unlearning (mean, 95 % interval)")
-    for name in ("method", "weights", "reward ↑", "on mislabelled ↓", "eff. samples", "steps", "s"):
+    view = Table(
+        title="Reward on the test prompts after unlearning: mean, 95 % interval, "
+        f"n = {original['n']} replies"
+    )
+    for name in (
+        "method",
+        "weights",
+        "reward ↑",
+        "on mislabelled ↓",
+        "eff. samples",
+        "step",
+        "seconds",
+    ):
         view.add_column(name, justify="left" if name in ("method", "weights") else "right")
     for row in report["methods"]:
         style = "bold" if row["weights"] == "u2a" else None
@@ -195,12 +223,7 @@ def _show_demo(console: Console, run: Run, report: dict[str, Any]) -> None:
             style=style,
         )
     console.print(view)
-    gains = report["gains"]
-    console.print(
-        f"Gains tell real negatives from mislabelled ones with AUC {gains['auc_first_round']:.3f} "
-        f"in the first round, {gains['auc_accumulated']:.3f} accumulated (n = "
-        f"{scenario['negatives']})."
-    )
+    console.print(_auc_line(report["gains"]))
     best = RunDirectory.open(run.path / "arms" / "npo-u2a")
     show_replies(console, best, "Replies before and after U2A-NPO")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,11 +52,23 @@ def write_descent(
         mass = weights.values.cpu().numpy()[truth].sum()
         facts["weight_on_mislabelled"] = float(mass)
         if total is not None:
-            facts["gains"] = {
-                "auc_first_round": metrics.auc(scored[0].cpu().numpy(), ~truth),
-                "auc_accumulated": metrics.auc(total, ~truth),
-            }
+            facts["gains"] = auc_facts({"first_round": scored[0], "accumulated": total}, truth)
     return facts
+
+
+def auc_facts(gains: Mapping[str, Any], truth: np.ndarray) -> dict[str, Any]:
+    """How well each named column of gains tells real negatives from mislabelled ones.
+
+    Args:
+        gains: name → (n,) gains.
+        truth: (n,) True where a sample is mislabelled.
+    """
+    found = {name: metrics.auc(np.asarray(values), ~truth) for name, values in gains.items()}
+    return {
+        **{f"auc_{name}": estimate.mean for name, estimate in found.items()},
+        "intervals": {f"auc_{name}": [e.low, e.high] for name, e in found.items()},
+        "n": len(truth),
+    }
 
 
 def _chosen_round(state: UnlearnState, steps_per_round: int) -> int:
