@@ -27,8 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from u2a_core import Batch, GradientAscent, params
-from u2a_core.slopes import exact_slopes, slopes
+from u2a_core import Batch, GradientAscent, exact_slopes, params, slopes
 
 VOCABULARY, SAMPLES, ROWS = 4096, 256, 16
 

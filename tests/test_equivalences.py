@@ -10,6 +10,7 @@ from u2a_core import params
 from u2a_core.config import InnerSettings, OuterSettings
 from u2a_core.curvature import Ridge
 from u2a_core.descent import descend, follow, pack, start, unpack
+from u2a_core.directional import slopes
 from u2a_core.losses import (
     NPO,
     GradientAscent,
@@ -19,7 +20,6 @@ from u2a_core.losses import (
 )
 from u2a_core.objectives import PreferenceObjective
 from u2a_core.reweight import Scorer, mirror_descent
-from u2a_core.slopes import slopes
 from u2a_core.testing import TinyPolicy, random_batch
 from u2a_core.types import Batch, PerSampleLoss, Weights
 from u2a_core.unlearn import InnerProblem

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from u2a_core.config import Settings, load_settings
+    from u2a_core.directional import exact_slopes, slopes
     from u2a_core.experiment import Experiment, load_experiment
     from u2a_core.losses import NPO, GradientAscent
     from u2a_core.types import Batch, Weights
@@ -22,8 +23,10 @@ _HOMES = {
     "GradientAscent": "losses",
     "Settings": "config",
     "Weights": "types",
+    "exact_slopes": "directional",
     "load_experiment": "experiment",
     "load_settings": "config",
+    "slopes": "directional",
     "uniform": "weights",
 }
 
@@ -34,8 +37,10 @@ __all__ = [
     "GradientAscent",
     "Settings",
     "Weights",
+    "exact_slopes",
     "load_experiment",
     "load_settings",
+    "slopes",
     "uniform",
 ]
 

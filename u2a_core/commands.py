@@ -21,7 +21,7 @@ from u2a_core import params
 from u2a_core.descent import Choice, UnlearnState, descend, follow, pack, start, unpack
 from u2a_core.errors import ConfigError, DataError, RunError
 from u2a_core.losses import NegativeLogLikelihood, per_sample_losses
-from u2a_core.models import save_policy
+from u2a_core.models import hide_loading_bars, save_policy
 from u2a_core.results import auc_facts, samples_table, write_descent
 from u2a_core.reweight import mirror_descent
 from u2a_core.runs import Run
@@ -252,11 +252,9 @@ def execute(run: Run, watch: Watch, command: Command) -> dict[str, Any]:
     Raises:
         Stopped: if told to stop; the run continues from its checkpoint when executed again.
     """
-    from transformers.utils import logging
-
     if run.finished:
         return run.report()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the run tells its own progress
+    hide_loading_bars()
     with run.held():
         run.write_status("running")
         try:

@@ -17,9 +17,9 @@ from torch import Tensor
 from u2a_core.config import OuterSettings
 from u2a_core.curvature import Ridge, implied_lam
 from u2a_core.descent import Choice, UnlearnState
+from u2a_core.directional import identity_error, slopes
 from u2a_core.errors import NumericalError
 from u2a_core.objectives import Objective
-from u2a_core.slopes import identity_error, slopes
 from u2a_core.types import GainReport, Weights
 from u2a_core.unlearn import InnerProblem, step_seed
 from u2a_core.weights import exponentiated_gradient, marginal_gain, prune

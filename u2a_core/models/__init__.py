@@ -5,13 +5,20 @@ The only part of the core that knows transformers and peft; what it hands out is
 """
 
 from u2a_core.models.generation import Generator
-from u2a_core.models.policy import Policy, load_policy, load_tokenizer, save_policy
+from u2a_core.models.policy import (
+    Policy,
+    hide_loading_bars,
+    load_policy,
+    load_tokenizer,
+    save_policy,
+)
 from u2a_core.models.rewards import RewardModel, load_reward
 
 __all__ = [
     "Generator",
     "Policy",
     "RewardModel",
+    "hide_loading_bars",
     "load_policy",
     "load_reward",
     "load_tokenizer",

@@ -140,6 +140,13 @@ def _loading_failed(what: str, path: str, error: Exception) -> str:
     return f"The {what} at {path} must load; got: {reason} Check model.path."
 
 
+def hide_loading_bars() -> None:
+    """For jobs, which tell their own progress."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 def check_finite(model: nn.Module, path: str) -> None:
     """Refuses a model with NaN or infinite weights."""
     for name, parameter in model.named_parameters():

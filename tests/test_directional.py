@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from u2a_core import params
+from u2a_core.directional import exact_slopes, identity_error, slopes
 from u2a_core.errors import ConfigError
 from u2a_core.losses import NPO, GradientAscent, per_sample_losses, sequence_log_probs
-from u2a_core.slopes import exact_slopes, identity_error, slopes
 from u2a_core.testing import TinyPolicy, random_batch
 from u2a_core.types import Batch, PerSampleLoss
 
