@@ -72,6 +72,20 @@ def test_reweight_reports_what_its_tables_hold(reweighted: Run):
     assert report["reward"]["after"]["mean"] == pytest.approx(generations["reward_after"].mean())
 
 
+def test_the_slopes_of_a_job_are_checked_and_said(reweighted: Run):
+    assert 0 <= reweighted.report()["identity_error"] < 1e-3
+
+
+def test_half_precision_ranks_as_float32_does(u2a, tmp_path: Path):
+    tables = []
+    for dtype in ("float32", "bfloat16"):
+        arguments = ("--objective.kind", "preference", "--model.dtype", dtype)
+        code, _, _ = u2a("gains", *arguments, "--out", tmp_path / dtype, "--json")
+        assert code == 0
+        tables.append(Run.open(tmp_path / dtype).table("gains").set_index("id")["gain"])
+    assert tables[0].corr(tables[1].loc[tables[0].index], method="spearman") > 0.97
+
+
 def test_weights_follow_the_gains(reweighted: Run):
     path = reweighted.table("weight_path")
     first = path[path["round"] == 0]

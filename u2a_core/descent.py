@@ -29,7 +29,16 @@ if TYPE_CHECKING:
 _PATIENCE = 3
 """Measurements in a row for which the NLL bound must be broken before a run is ended."""
 _PATHS = ("weight_path", "slope_path", "gain_path")
-_FACTS = ("step", "history", "best_step", "best_objective", "breaches", "last", "ended")
+_FACTS = (
+    "step",
+    "history",
+    "best_step",
+    "best_objective",
+    "breaches",
+    "last",
+    "ended",
+    "identity_error",
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,7 @@ class UnlearnState:
         best_step: the step of the largest J so far; `best_theta` is θ there.
         breaches: measurements in a row with the NLL bound broken.
         ended: why the run is over; empty while it is not.
+        identity_error: |Σ_k s_k − v·∇Σ_k ℓ_k| / Σ_k |s_k| of the first round, where it was checked.
     """
 
     theta: Parameters
@@ -73,6 +83,7 @@ class UnlearnState:
     breaches: int = 0
     last: dict[str, float] = field(default_factory=dict)
     ended: str = ""
+    identity_error: float | None = None
 
 
 def start(problem: InnerProblem, weights: Weights) -> UnlearnState:
@@ -117,6 +128,8 @@ def descend(
             if choice.report is not None:
                 state.slope_path.append(choice.report.slopes)
                 state.gain_path.append(choice.report.gains)
+                if state.step == 0:
+                    state.identity_error = choice.report.identity_error
         if not state.ended:
             state.last = inner_step(
                 problem, state.weights, state.optimizer, step=state.step, seed=seed

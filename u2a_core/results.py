@@ -48,6 +48,8 @@ def write_descent(
         "effective_samples": weights.effective_samples(),
         "reward": _rewards(before, after),
     }
+    if state.identity_error is not None:
+        facts["identity_error"] = state.identity_error
     if truth is not None:
         mass = weights.values.cpu().numpy()[truth].sum()
         facts["weight_on_mislabelled"] = float(mass)
