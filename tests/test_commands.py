@@ -165,6 +165,18 @@ def test_preference_objective_and_learned_reward_run(u2a, scenario: Path, tmp_pa
     assert json.loads(out)["objective"]["low"] < json.loads(out)["objective"]["high"]
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_gpu_runs_every_command(u2a, tmp_path: Path, dtype: str):
+    device = ("--model.device", "cuda", "--model.dtype", dtype, "--json")
+    for command in ("gains", "reweight", "unlearn"):
+        code, _, err = u2a(command, *device, "--out", tmp_path / command)
+        assert code == 0, err
+    arguments = ("--weights", tmp_path / "reweight", "--out", tmp_path / "replay")
+    assert u2a("unlearn", *arguments, *device)[0] == 0
+
+
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_lora_saves_an_adapter_that_loads(u2a, scenario: Path, tmp_path: Path):
     from peft import PeftModel

@@ -199,6 +199,18 @@ def test_hooks_are_removed_when_the_loss_fails() -> None:
     assert all(p.requires_grad for p in model.parameters())
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("which", ["full", "lora"])
+def test_slopes_on_the_gpu_agree_with_the_cpu(which: str) -> None:
+    model, batches = trained(architecture("llama"), which), ragged()
+    loss, along = loss_of("npo", model, batches), direction(model)
+    expected = slopes(model, batches, loss, along=along)
+    moved = [batch.to("cuda") for batch in batches]
+    found = slopes(model.to("cuda"), moved, loss, along={n: v.cuda() for n, v in along.items()})
+    assert relative_error(found.cpu(), expected) < 1e-3
+
+
 class OutsideUse(TinyPolicy):
     """Uses a parameter that no called module owns."""
 

@@ -61,7 +61,8 @@ class Scorer:
         model, batches = self.problem.model, list(self.problem.batches)
         estimate, gradient = self.objective.value_and_gradient(model, seed=seed)
         direction = self.ridge.solve(gradient).value
-        values = slopes(model, batches, self.problem.loss, along=direction)
+        # one number a sample: weights and gains live on the CPU, wherever the model is
+        values = slopes(model, batches, self.problem.loss, along=direction).cpu()
         report = GainReport(
             slopes=values,
             gains=marginal_gain(values, weights, sparsity=self.sparsity),

@@ -129,8 +129,9 @@ class Run:
         return (self.path / "report.json").exists()
 
     def write_report(self, report: Mapping[str, Any]) -> None:
-        """report.json: the last file of a run."""
+        """report.json: the last file of a run, which needs its checkpoint no more."""
         self._write_json("report.json", report)
+        (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
         self.write_status("finished")
 
     def status(self) -> Status:
