@@ -151,6 +151,16 @@ def test_a_taken_directory_is_left_alone(u2a, tmp_path: Path):
     assert (tmp_path / "g" / "report.json").read_bytes() == before
 
 
+def test_a_run_whose_files_changed_is_not_resumed(u2a, own: Path, tmp_path: Path):
+    out = tmp_path / "g"
+    assert u2a("gains", "--out", out, "--json", config=own)[0] == 0
+    (out / "report.json").unlink()
+    pairs = own.parent / "data" / "preferences.jsonl"
+    pairs.write_text("".join(pairs.read_text().splitlines(keepends=True)[1:]))
+    code, _, err = u2a("gains", "--out", out, "--resume", config=own)
+    assert "data.preferences" in sentence(code, err)
+
+
 def test_weights_of_another_set_are_refused(u2a, own: Path, tmp_path: Path):
     u2a("reweight", "--inner.steps", "2", "--out", tmp_path / "w", "--json")
     negatives = own.parent / "data" / "negatives.jsonl"

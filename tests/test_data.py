@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from u2a_core.config import DataSettings
 from u2a_core.data import (
+    fingerprint,
     inspect_data,
     load_negatives,
     load_preferences,
@@ -213,3 +214,13 @@ def test_only_data_errors_escape(tmp_path: Path, raw: bytes):
 def test_real_files_parse():
     assert len(load_negatives(SHARED / "ultrafeedback_flat_60.jsonl")) == 60
     assert len(load_negatives(SHARED / "ultrafeedback_binarized_chat_40.jsonl")) == 40
+
+
+def test_a_fingerprint_sees_names_and_contents(tmp_path: Path):
+    found = set()
+    for name, content in (("a", "1"), ("a", "2"), ("b", "2")):
+        folder = tmp_path / f"{name}{content}"
+        folder.mkdir()
+        (folder / name).write_text(content)
+        found |= {fingerprint(folder), fingerprint(folder / name)}
+    assert len(found) == 5  # a2/a and b2/b hold the same

@@ -156,9 +156,26 @@ class Settings(_Section):
             )
         return self
 
+    def local_paths(self) -> dict[str, Path]:
+        """`section.field` → path, of every setting that names a file or folder of this machine."""
+        named = {
+            f"{section}.{field}": getattr(getattr(self, section), field)
+            for section, fields in _PATHS.items()
+            for field in fields
+        }
+        return {
+            n: Path(p)
+            for n, p in {**named, "weights": self.weights}.items()
+            if p and Path(p).exists()
+        }
 
-_PATHS = {"data": ("negatives", "preferences", "retain", "prompts", "truth"), "model": ("path",)}
-_REWARDS = ("objective", "evaluation")
+
+_PATHS = {
+    "model": ("path",),
+    "data": ("negatives", "preferences", "retain", "prompts", "truth"),
+    "objective": ("reward",),
+    "evaluation": ("reward",),
+}
 
 
 def load_settings(path: Path) -> Settings:
@@ -239,9 +256,8 @@ def _names() -> list[str]:
 
 def _resolved(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     """`raw` with every path that exists beside the file made absolute; hub ids stay."""
-    names = {**_PATHS, **dict.fromkeys(_REWARDS, ("reward",))}
     out = dict(raw)
-    for section, fields in names.items():
+    for section, fields in _PATHS.items():
         if isinstance(raw.get(section), dict):
             out[section] = {
                 key: _beside(value, base) if key in fields else value

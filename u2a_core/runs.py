@@ -31,6 +31,7 @@ import pandas as pd
 import psutil
 
 from u2a_core.config import Settings, parse_settings
+from u2a_core.data import fingerprint
 from u2a_core.errors import RunError
 from u2a_core.types import Progress
 
@@ -75,6 +76,7 @@ class Run:
             "layout": LAYOUT,
             "command": command,
             "settings": settings.model_dump(mode="json"),
+            "sha256": {n: fingerprint(path) for n, path in settings.local_paths().items()},
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "python": platform.python_version(),
             "packages": {name: metadata.version(name) for name in _PACKAGES},

@@ -3,7 +3,7 @@
 Tokenization, which needs torch, stands apart in `u2a_core.data.encode`.
 """
 
-from u2a_core.data.files import read_records, write_records
+from u2a_core.data.files import fingerprint, read_records, write_records
 from u2a_core.data.inspection import DataReport, inspect_data
 from u2a_core.data.records import (
     load_negatives,
@@ -15,6 +15,7 @@ from u2a_core.data.records import (
 
 __all__ = [
     "DataReport",
+    "fingerprint",
     "inspect_data",
     "load_negatives",
     "load_preferences",

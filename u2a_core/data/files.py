@@ -7,6 +7,7 @@ The format is recognized by content, because real files carry the wrong names: J
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -54,6 +55,16 @@ def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     beside.write_text("".join(lines), encoding="utf-8")
     beside.replace(path)
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of a folder's files."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    parts = (f"{file.relative_to(path)} {fingerprint(file)}\n" for file in files)
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 def _bytes(file: Path) -> bytes:
