@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -197,21 +198,14 @@ def _show_demo(console: Console, run: Run, report: dict[str, Any]) -> None:
         f"{interval(original)} (n = {original['n']})."
     )
     view = Table(
-        title="Reward on the test prompts after unlearning: mean, 95 % interval, "
-        f"n = {original['n']} replies"
+        title=f"After unlearning: reward with 95 % interval, n = {original['n']} test replies",
+        box=SIMPLE,  # 80 columns hold it
     )
-    for name in (
-        "method",
-        "weights",
-        "reward ↑",
-        "on mislabelled ↓",
-        "eff. samples",
-        "step",
-        "seconds",
-    ):
-        view.add_column(name, justify="left" if name in ("method", "weights") else "right")
+    for name in ("method", "weights"):
+        view.add_column(name)
+    for name in ("reward ↑", "weight on\nmislabelled ↓", "effective\nsamples", "step"):
+        view.add_column(name, justify="right", no_wrap=name == "reward ↑")
     for row in report["methods"]:
-        style = "bold" if row["weights"] == "u2a" else None
         view.add_row(
             row["method"],
             row["weights"],
@@ -219,8 +213,8 @@ def _show_demo(console: Console, run: Run, report: dict[str, Any]) -> None:
             f"{row['weight_on_mislabelled']:.3f}",
             f"{row['effective_samples']:.0f}",
             str(row["steps"]),
-            f"{row['seconds']:.0f}",
-            style=style,
+            style="bold" if row["weights"] == "u2a" else None,
+            end_section=row["weights"] == "random",
         )
     console.print(view)
     console.print(_auc_line(report["gains"]))

@@ -138,8 +138,9 @@ def _follow(
             future.result()  # raises what its arm raised
         for name, arm in arms.items():
             lines = arm.progress()
-            if len(lines) > seen[name] and lines[-1].total > 1:
-                watch.tell(name, lines[-1].step, lines[-1].total, lines[-1].values)
+            steps = [line for line in lines[seen[name] :] if line.total > 1]
+            if steps:
+                watch.tell(name, steps[-1].step, steps[-1].total, steps[-1].values)
             seen[name] = len(lines)
         if watch.stopping():
             stop.set()
