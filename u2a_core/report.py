@@ -203,7 +203,7 @@ def _show_demo(console: Console, run: Run, report: dict[str, Any]) -> None:
     )
     for name in ("method", "weights"):
         view.add_column(name)
-    for name in ("reward ↑", "weight on\nmislabelled ↓", "effective\nsamples", "step"):
+    for name in ("reward ↑", "weight on\nmislabels ↓", "effective\nsamples", "step"):
         view.add_column(name, justify="right", no_wrap=name == "reward ↑")
     for row in report["methods"]:
         view.add_row(
