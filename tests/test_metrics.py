@@ -20,7 +20,7 @@ def test_bootstrap_interval_covers_the_mean_at_its_stated_rate():
 
 
 def test_bootstrap_is_reproducible():
-    values = list(range(20))
+    values = [float(i) for i in range(20)]
     assert metrics.bootstrap_mean(values) == metrics.bootstrap_mean(values)
 
 
@@ -59,13 +59,13 @@ def test_pairs_must_match():
 @pytest.mark.parametrize(
     ("scores", "positive", "expected"),
     [
-        ([3, 2, 1, 0], [1, 1, 0, 0], 1.0),
-        ([0, 1, 2, 3], [1, 1, 0, 0], 0.0),
-        ([1, 1, 1, 1], [1, 1, 0, 0], 0.5),
-        ([3, 1, 2, 0], [1, 1, 0, 0], 0.75),
+        ([3.0, 2.0, 1.0, 0.0], [1, 1, 0, 0], 1.0),
+        ([0.0, 1.0, 2.0, 3.0], [1, 1, 0, 0], 0.0),
+        ([1.0, 1.0, 1.0, 1.0], [1, 1, 0, 0], 0.5),
+        ([3.0, 1.0, 2.0, 0.0], [1, 1, 0, 0], 0.75),
     ],
 )
-def test_auc_by_hand(scores: list[int], positive: list[int], expected: float):
+def test_auc_by_hand(scores: list[float], positive: list[int], expected: float):
     found = metrics.auc(scores, [bool(p) for p in positive])
     assert (found.mean, found.n) == (expected, 4)
     assert found.low <= expected <= found.high
@@ -83,4 +83,4 @@ def test_auc_interval_covers_the_true_value_at_its_stated_rate():
 
 
 def test_auc_of_one_class_is_missing():
-    assert math.isnan(metrics.auc([1, 2], [True, True]).mean)
+    assert math.isnan(metrics.auc([1.0, 2.0], [True, True]).mean)

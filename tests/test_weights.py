@@ -34,7 +34,7 @@ def test_sparsity_penalty_is_sqrt_n_when_uniform_and_one_on_a_vertex():
 
 def test_marginal_gain_without_sparsity_is_minus_the_slope():
     slopes = torch.tensor([0.5, -2.0])
-    assert marginal_gain(slopes, uniform(2), sparsity=0).tolist() == [-0.5, 2.0]
+    assert marginal_gain(slopes, uniform(2), sparsity=0.0).tolist() == [-0.5, 2.0]
 
 
 def test_sparsity_part_of_the_gain_is_minus_the_derivative_of_the_penalty():
@@ -57,7 +57,7 @@ def test_gain_off_the_support_is_taken_at_the_entering_weight():
 
 def test_gain_refuses_slopes_that_are_not_finite():
     with pytest.raises(NumericalError, match="1 of 2"):
-        marginal_gain(torch.tensor([1.0, math.nan]), uniform(2), sparsity=0)
+        marginal_gain(torch.tensor([1.0, math.nan]), uniform(2), sparsity=0.0)
 
 
 def test_exponentiated_gradient_matches_eq_10_by_hand():
@@ -72,13 +72,13 @@ def test_larger_gain_gains_weight():
 
 
 def test_update_keeps_the_support():
-    moved = exponentiated_gradient(weights(0, 1, 2), torch.tensor([9.0, 1.0, 2.0]), step_size=1)
+    moved = exponentiated_gradient(weights(0, 1, 2), torch.tensor([9.0, 1.0, 2.0]), step_size=1.0)
     assert moved.support.tolist() == [False, True, True]
 
 
 def test_identical_samples_keep_their_weights():
     before = weights(1, 2, 3)
-    after = exponentiated_gradient(before, torch.full((3,), 0.3), step_size=1)
+    after = exponentiated_gradient(before, torch.full((3,), 0.3), step_size=1.0)
     assert torch.equal(after.values, before.values)
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from u2a_core.errors import NumericalError
 
@@ -155,6 +155,7 @@ class TokenLogProbs:
         return self.sums() / self.counts
 
 
+@runtime_checkable
 class PerSampleLoss(Protocol):
     """ℓ_i(θ): log-probabilities of a batch in, one loss a row out; never reduced."""
 
@@ -261,6 +262,7 @@ class Rollouts:
     batches: tuple[Batch, ...]
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """y ~ π_θ(· | x): draws replies from a policy."""
 

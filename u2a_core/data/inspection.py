@@ -91,7 +91,7 @@ def _report(
         usable=len(pairs),
         duplicates=duplicates,
         faults=faults,
-        median_length=statistics.median(lengths),
+        median_length=float(statistics.median(lengths)),
         longest=max(lengths),
         preview=tuple(f"{p[:80]} → {r[:80]}" if r else p[:80] for p, r in pairs[:_PREVIEW]),
     )
