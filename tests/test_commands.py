@@ -254,3 +254,26 @@ def test_sigterm_stops_at_a_step_and_resume_is_identical(
     assert Run.open(out).status().state == "stopped"
     finish(scenario, out)
     assert_same_outcome(Run.open(out), reweighted)
+
+
+def test_the_python_of_the_readme_finds_bad_replies():
+    """What it prints are the five best gains of the scenario: not one is a reply to keep."""
+    root = Path(__file__).parents[1]
+    code = (root / "README.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = [line.split(" ", 1) for line in done.stdout.splitlines()]
+    gains = [float(gain) for gain, _ in told]
+    assert len(gains) == 5
+    assert gains == sorted(gains, reverse=True)
+    assert gains[-1] > 0
+    data = root / "assets" / "demo" / "data"
+    negatives, truth = (
+        [json.loads(line) for line in (data / name).read_text("utf-8").splitlines()]
+        for name in ("negatives.jsonl", "truth.jsonl")
+    )
+    mistakes = {row["id"] for row in truth if row["mislabelled"]}
+    kept = {row["response"] for row in negatives if row["id"] in mistakes}
+    assert not kept & {reply for _, reply in told}
