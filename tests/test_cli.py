@@ -74,6 +74,14 @@ def spoil(config: Path, fault: str) -> None:
             change(config, "objective", reward="no_module:no_function")
         case "no preferences":
             change(config, "data", preferences="")
+            change(config, "objective", kind="preference")
+        case "no reward":
+            change(config, "objective", reward="")
+        case "a reward of strings":
+            (config.parent / "mine.py").write_text("def words(prompts, replies): return replies\n")
+            change(config, "objective", reward="mine:words")
+        case "flags of other samples":
+            change(config, "data", truth="data/preferences.jsonl")
         case "no retain":
             change(config, "data", retain="")
             change(config, "inner", method="graddiff")
@@ -97,7 +105,10 @@ FAULTS = {
     "prompt without room": "must leave room for its response",
     "reply without room": "must fit the model's context of 96",
     "more than there are": "at most the 40 negative samples; got 1000",
-    "no such reward": "importable module:function",
+    "no such reward": "No module named 'no_module'",
+    "no reward": r"reward model's folder, or module:function .* or set objective\.kind",
+    "a reward of strings": "must return numbers; got: could not convert string",
+    "flags of other samples": "got none for 40 of 40",
     "no preferences": r"data\.preferences must name preference pairs",
     "no retain": r"data\.retain must name a retain set",
     "unknown setting": r"inner\.stepz",
@@ -111,6 +122,30 @@ def test_a_bad_input_is_one_sentence(u2a, own: Path, tmp_path: Path, fault: str)
     spoil(own, fault)
     code, _, err = u2a("reweight", "--out", tmp_path / "w", config=own)
     assert re.search(FAULTS[fault], " ".join(sentence(code, err).split()))
+
+
+def test_negatives_and_a_reward_of_ones_own_are_enough(u2a, own: Path, tmp_path: Path):
+    """No pairs: J asks the negatives' own prompts, or those of a file, at most max_prompts."""
+    (own.parent / "mine.py").write_text(
+        "def brevity(prompts, replies): return [1.0 / (1 + len(r)) for r in replies]\n"
+    )
+    change(own, "data", preferences="", truth="")
+    change(own, "objective", reward="mine:brevity")
+    (tmp_path / "asked.txt").write_text("Hello.\nGood morning.\nHello.\n")
+    asked = {}
+    for name, words in {
+        "own": (),
+        "drawn": ("--objective.max-prompts", "7"),
+        "file": ("--data.objective-prompts", tmp_path / "asked.txt"),
+    }.items():
+        code, out, _ = u2a("gains", *words, "--out", tmp_path / name, "--json", config=own)
+        assert code == 0
+        asked[name] = json.loads(out)["objective"]["n"]
+    negatives = (own.parent / "data" / "negatives.jsonl").read_text().splitlines()
+    prompts = {json.loads(line)["prompt"] for line in negatives}
+    assert asked == {"own": len(prompts), "drawn": 7, "file": 2}
+    hashed = Run.open(tmp_path / "file").config()["sha256"]
+    assert {"objective.reward", "data.objective_prompts"} <= hashed.keys()
 
 
 def test_identical_samples_are_one_sample_and_keep_its_weight(u2a, own: Path, tmp_path: Path):

@@ -149,14 +149,14 @@ def test_identical_pairs_are_faults(tmp_path: Path):
 
 def test_retain_takes_the_chosen_reply(tmp_path: Path):
     row = {"prompt": "Hi?", "chosen": "Hello!", "rejected": "No."}
-    assert load_retain(lines(tmp_path / "x.jsonl", row))[0].response == "Hello!"
+    assert load_retain(lines(tmp_path / "x.jsonl", row))[0][0].response == "Hello!"
 
 
 def test_prompts_come_from_plain_text_and_from_columns(tmp_path: Path):
     text = tmp_path / "x.txt"
     text.write_text("Hi?\n\nHo?\n")
-    assert [prompt_text(p) for p in load_prompts(text)] == ["Hi?", "Ho?"]
-    assert prompt_text(load_prompts(lines(tmp_path / "x.jsonl", {"question": "Q?"}))[0]) == "Q?"
+    assert [prompt_text(p) for p in load_prompts(text)[0]] == ["Hi?", "Ho?"]
+    assert prompt_text(load_prompts(lines(tmp_path / "x.jsonl", {"question": "Q?"}))[0][0]) == "Q?"
 
 
 def test_truth_must_cover_every_sample(tmp_path: Path):

@@ -152,6 +152,12 @@ def test_a_reward_that_cannot_be_called_is_refused(spec: str):
         load_reward(spec, ModelSettings())
 
 
+def test_a_file_that_is_no_python_is_refused(tmp_path: Path):
+    (tmp_path / "mine.py").write_text("def f(:\n")
+    with pytest.raises(ModelError, match="invalid syntax"):
+        load_reward(f"{tmp_path / 'mine.py'}:f", ModelSettings())
+
+
 def test_a_missing_reward_names_the_ways_to_give_one():
     with pytest.raises(ConfigError, match="module:function"):
         load_reward("", ModelSettings())

@@ -106,9 +106,14 @@ def test_equal_rewards_give_no_gradient():
 
 @pytest.mark.parametrize(
     ("values", "words"),
-    [([1.0], "one number per reply"), ([1.0, math.nan], "must be finite; got nan for the reply")],
+    [
+        ([1.0], "one number per reply"),
+        ([1.0, math.nan], "must be finite; got nan for the reply"),
+        (["good", "bad"], "must return numbers"),
+        (None, "one number per reply"),
+    ],
 )
-def test_a_broken_reward_is_named(values: list[float], words: str):
+def test_a_broken_reward_is_named(values: object, words: str):
     with pytest.raises(ModelError, match=words):
         score(lambda _, __: values, ["a", "b"], ["c", "d"])
 

@@ -85,7 +85,7 @@ def run_gains(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
     table["nll"] = nll.cpu().double().numpy()
     table["rank"] = table["gain"].rank(ascending=False, method="first").astype(int)
     run.write_table("gains", table.sort_values("rank"))
-    truth = experiment.mislabelled()
+    truth = experiment.mislabelled
     facts = {
         "objective": dataclasses.asdict(report.objective),
         "helps": int((table["gain"] > 0).sum()),

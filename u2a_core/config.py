@@ -52,7 +52,9 @@ class DataSettings(_Section):
     negatives: str = ""
     """The negative set: replies to unlearn, with their prompts."""
     preferences: str = ""
-    """Preference pairs (prompt, chosen, rejected); J is measured on their prompts."""
+    """Preference pairs (prompt, chosen, rejected), which J compares or whose prompts it asks."""
+    objective_prompts: str = ""
+    """Prompts whose sampled replies J rewards; empty: those of the pairs, else of the negatives."""
     retain: str = ""
     """Replies whose skill must survive; needed by graddiff. Neutral to what J measures."""
     prompts: str = ""
@@ -69,7 +71,10 @@ class ObjectiveSettings(_Section):
     kind: Literal["sampled_reward", "preference"] = "sampled_reward"
     """sampled_reward: mean reward of sampled replies (Eq. 1); preference: log-sigmoid margin."""
     reward: str = ""
-    """The reward r(x, y): module:function, or a folder or hub id of a sequence classifier."""
+    """The reward r(x, y): module:function (installed, or module.py beside the settings file), or a
+    folder or hub id of a sequence classifier."""
+    max_prompts: Count = 256
+    """At most so many prompts (for preference: pairs) measure J, drawn by the seed."""
     samples: Annotated[int, Field(ge=2)] = 4
     """Replies sampled per prompt, at least 2 for the leave-one-out baseline."""
     temperature: Positive = 1.0
@@ -163,16 +168,13 @@ class Settings(_Section):
             for section, fields in _PATHS.items()
             for field in fields
         }
-        return {
-            n: Path(p)
-            for n, p in {**named, "weights": self.weights}.items()
-            if p and Path(p).exists()
-        }
+        files = {n: _module_file(p) or p for n, p in {**named, "weights": self.weights}.items()}
+        return {n: Path(p) for n, p in files.items() if p and Path(p).exists()}
 
 
 _PATHS = {
     "model": ("path",),
-    "data": ("negatives", "preferences", "retain", "prompts", "truth"),
+    "data": ("negatives", "preferences", "objective_prompts", "retain", "prompts", "truth"),
     "objective": ("reward",),
     "evaluation": ("reward",),
 }
@@ -201,6 +203,8 @@ def load_settings(path: Path) -> Settings:
 def override(settings: Settings, words: Sequence[str]) -> Settings:
     """Settings with `--section.field VALUE` (or `=VALUE`) put over them; a flag alone means true.
 
+    Relative paths are those of the current folder.
+
     Raises:
         ConfigError: if a word is no option, or its value is wrong.
     """
@@ -220,7 +224,7 @@ def override(settings: Settings, words: Sequence[str]) -> Settings:
                 target[section] = {}  # refused below, by its name
             target = target[section]
         target[key] = value
-    return parse_settings(raw, source="command line")
+    return parse_settings(_resolved(raw, Path()), source="command line")
 
 
 def parse_settings(raw: dict[str, Any], *, source: str) -> Settings:
@@ -269,6 +273,18 @@ def _resolved(raw: dict[str, Any], base: Path) -> dict[str, Any]:
 
 
 def _beside(value: Any, base: Path) -> Any:
-    if isinstance(value, str) and value and (base / value).exists():
+    """A path that exists beside the file, or the file of module:function there, made absolute."""
+    if not isinstance(value, str) or not value:
+        return value
+    if (base / value).exists():
         return str((base / value).resolve())
+    module, colon, function = value.rpartition(":")
+    if colon and (base / f"{module}.py").is_file():
+        return f"{(base / module).resolve()}.py:{function}"
     return value
+
+
+def _module_file(spec: str) -> str:
+    """The file of a resolved `file.py:function`; empty for any other setting."""
+    file, _, _ = spec.rpartition(":")
+    return file if file.endswith(".py") else ""

@@ -1,15 +1,16 @@
 """Everything that a settings file names, loaded: the policy, the negative set, J, the problem.
 
 Between the pure mathematics (which takes models and batches) and the commands (which take a run
-directory). Only `evaluate` and `mislabelled` read what must never influence a decision.
+directory). Only results read `test_prompts` and `mislabelled`, which must influence no decision.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,7 @@ from u2a_core.types import (
 )
 from u2a_core.unlearn import InnerProblem
 
+_T = TypeVar("_T")
 _EVALUATION_SEED = 7_919
 """Offset of the seed of test replies, so that they share no draw with J's."""
 
@@ -57,6 +59,7 @@ class Experiment:
         encoding: how many replies were truncated, and all lengths in tokens.
         problem: the inner problem at θ₀.
         objective: J.
+        mislabelled: (n,) the flag of truth, where the settings name a file of it.
     """
 
     settings: Settings
@@ -65,6 +68,7 @@ class Experiment:
     encoding: EncodingReport
     problem: InnerProblem
     objective: Objective
+    mislabelled: np.ndarray | None
 
     @property
     def scorer(self) -> Scorer:
@@ -74,7 +78,9 @@ class Experiment:
     @cached_property
     def test_prompts(self) -> tuple[Prompt, ...]:
         """Prompts for the comparison; empty where none are given."""
-        return tuple(load_prompts(self.settings.data.prompts) if self.settings.data.prompts else ())
+        return tuple(
+            load_prompts(self.settings.data.prompts)[0] if self.settings.data.prompts else ()
+        )
 
     @cached_property
     def _measure(self) -> Reward | None:
@@ -108,13 +114,6 @@ class Experiment:
             }
         )
 
-    def mislabelled(self) -> np.ndarray | None:
-        """The flag of truth of each negative sample, where the settings name a file of it."""
-        if not self.settings.data.truth:
-            return None
-        ids = [sample.id for sample in self.negatives.samples]
-        return np.asarray(load_truth(self.settings.data.truth, ids))
-
 
 def load_experiment(settings: Settings) -> Experiment:
     """Loads what the settings name; data first, because it fails fastest."""
@@ -124,8 +123,10 @@ def load_experiment(settings: Settings) -> Experiment:
     if not settings.data.negatives:
         raise ConfigError("data.negatives must name a file of negative samples; got nothing.")
     negatives = load_negatives(settings.data.negatives)
+    truth = _truth(settings, negatives)
     pairs = load_preferences(settings.data.preferences)[0] if settings.data.preferences else []
-    kept = load_retain(settings.data.retain) if settings.data.retain else ()
+    asked = objective_prompts(settings, negatives, pairs)
+    kept = load_retain(settings.data.retain)[0] if settings.data.retain else []
     if settings.inner.samples_per_step > len(negatives):
         raise ConfigError(
             f"inner.samples_per_step must be at most the {len(negatives)} negative samples; got "
@@ -143,8 +144,22 @@ def load_experiment(settings: Settings) -> Experiment:
         retain=_encoded(policy, kept, settings)[0] if kept else (),
         vocabulary=policy.model.get_input_embeddings().num_embeddings,  # type: ignore[operator]
     )
-    objective = load_objective(settings, policy, pairs)
-    return Experiment(settings, policy, negatives, encoding, problem, objective)
+    objective = load_objective(settings, policy, asked, pairs)
+    return Experiment(settings, policy, negatives, encoding, problem, objective, truth)
+
+
+def _truth(settings: Settings, negatives: NegativeSet) -> np.ndarray | None:
+    if not settings.data.truth:
+        return None
+    return np.asarray(load_truth(settings.data.truth, [sample.id for sample in negatives.samples]))
+
+
+def _drawn(items: list[_T], most: int, seed: int) -> list[_T]:
+    """At most so many of the items, in their order."""
+    if len(items) <= most:
+        return items
+    rows = np.random.default_rng(seed).choice(len(items), most, replace=False)
+    return [items[i] for i in sorted(rows.tolist())]
 
 
 def per_sample_loss(settings: Settings, policy: Policy, rows: tuple[Batch, ...]) -> PerSampleLoss:
@@ -154,31 +169,46 @@ def per_sample_loss(settings: Settings, policy: Policy, rows: tuple[Batch, ...])
     return GradientAscent()
 
 
-def load_objective(settings: Settings, policy: Policy, pairs: list[PreferencePair]) -> Objective:
-    """J on the preference pairs.
+def objective_prompts(
+    settings: Settings, negatives: NegativeSet, pairs: list[PreferencePair]
+) -> list[Prompt]:
+    """The prompts on which replies are sampled and rewarded, each once."""
+    if settings.data.objective_prompts:
+        found, _ = load_prompts(settings.data.objective_prompts)
+    else:
+        found = [item.prompt for item in pairs or negatives.samples]
+    return list(dict.fromkeys(found))
+
+
+def load_objective(
+    settings: Settings, policy: Policy, prompts: list[Prompt], pairs: list[PreferencePair]
+) -> Objective:
+    """J on the prompts, or on the preference pairs.
 
     Raises:
         ConfigError: if J lacks what it needs; names the ways to give it.
     """
-    if not pairs:
-        raise ConfigError(
-            "data.preferences must name preference pairs (prompt, chosen, rejected): J is measured "
-            "on their prompts; got nothing."
-        )
+    most, seed = settings.objective.max_prompts, settings.seed
     if settings.objective.kind == "sampled_reward":
         return SampledReward(
             sampler=Generator(policy.tokenizer, settings.objective.max_new_tokens),
-            prompts=tuple(dict.fromkeys(pair.prompt for pair in pairs)),
+            prompts=tuple(_drawn(prompts, most, seed)),
             reward=load_reward(settings.objective.reward, settings.model),
             samples=settings.objective.samples,
         )
+    if not pairs:
+        raise ConfigError(
+            "data.preferences must name preference pairs (prompt, chosen, rejected) for "
+            "objective.kind preference; got nothing. Or use sampled_reward with objective.reward."
+        )
+    pairs = _drawn(pairs, most, seed)
     rows = _pair_batches(policy, pairs, settings)
     reference = sequence_log_probs(policy.model, list(rows))
     return PreferenceObjective(rows, reference, settings.objective.dpo_beta)
 
 
 def _encoded(
-    policy: Policy, samples: tuple[Sample, ...], settings: Settings
+    policy: Policy, samples: Sequence[Sample], settings: Settings
 ) -> tuple[tuple[Batch, ...], EncodingReport]:
     encoded, report = encode(samples, policy.tokenizer, max_length=settings.model.max_length)
     size = settings.data.tokens_per_batch

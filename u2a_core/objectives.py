@@ -51,9 +51,16 @@ def score(reward: Reward, prompts: Sequence[str], replies: Sequence[str]) -> np.
     """Rewards as an array, checked.
 
     Raises:
-        ModelError: if the reward function returns another count, or a value that is not finite.
+        ModelError: if the reward function returns what are no numbers, another count, or a value
+            that is not finite.
     """
-    values = np.asarray(reward(prompts, replies), dtype=np.float64)
+    returned = reward(prompts, replies)
+    try:
+        values = np.asarray(returned, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"The reward must return numbers; got: {error}. Check the reward function."
+        ) from error
     if values.shape != (len(replies),):
         raise ModelError(
             f"The reward must return one number per reply ({len(replies)}); "
@@ -97,7 +104,9 @@ class SampledReward:
                 f"got {self.samples}."
             )
         if not self.prompts:
-            raise ConfigError("SampledReward must have prompts; got none. Set data.preferences.")
+            raise ConfigError(
+                "SampledReward must have prompts; got none. Set data.objective_prompts."
+            )
 
     def value(self, model: nn.Module, *, seed: int) -> Estimate:
         """Mean reward over prompts, with its 95 % interval."""

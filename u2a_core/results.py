@@ -38,7 +38,7 @@ def write_descent(
     run.write_table("weight_path", _rounds(experiment, state))
     run.write_table("weights", _final(experiment, weights, scored, total))
     run.write_table("generations", _generations(before, after))
-    truth = experiment.mislabelled()
+    truth = experiment.mislabelled
     facts: dict[str, Any] = {
         "method": experiment.settings.inner.method,
         "steps": state.best_step,

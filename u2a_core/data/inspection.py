@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from u2a_core.config import DataSettings
@@ -36,11 +38,12 @@ class DataReport:
 
 def inspect_data(settings: DataSettings) -> list[DataReport]:
     """A report per file that the settings name."""
-    roles = {
+    roles: dict[str, Callable[[str], DataReport]] = {
         "negatives": _negatives,
         "preferences": _preferences,
         "retain": _retain,
-        "prompts": _prompts,
+        "objective_prompts": partial(_prompts, "objective_prompts"),
+        "prompts": partial(_prompts, "prompts"),
     }
     reports = []
     for role, look in roles.items():
@@ -68,13 +71,14 @@ def _preferences(path: str) -> DataReport:
 
 
 def _retain(path: str) -> DataReport:
-    samples = load_retain(path, on_fault="skip")
-    return _report("retain", path, [(prompt_text(s.prompt), s.response) for s in samples])
+    samples, faults = load_retain(path, on_fault="skip")
+    texts = [(prompt_text(s.prompt), s.response) for s in samples]
+    return _report("retain", path, texts, tuple(faults))
 
 
-def _prompts(path: str) -> DataReport:
-    prompts = load_prompts(path, on_fault="skip")
-    return _report("prompts", path, [(prompt_text(prompt), "") for prompt in prompts])
+def _prompts(role: str, path: str) -> DataReport:
+    prompts, faults = load_prompts(path, on_fault="skip")
+    return _report(role, path, [(prompt_text(prompt), "") for prompt in prompts], tuple(faults))
 
 
 def _report(

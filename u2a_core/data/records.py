@@ -66,16 +66,20 @@ def load_preferences(
     return [pair for _, pair in found], faults
 
 
-def load_retain(path: str | Path, *, on_fault: OnFault = "raise") -> tuple[Sample, ...]:
+def load_retain(
+    path: str | Path, *, on_fault: OnFault = "raise"
+) -> tuple[list[Sample], list[Fault]]:
     """A retain set; of preference files the chosen replies."""
-    found, _ = _converted(path, lambda record: _sample(record, side="chosen"), on_fault)
-    return tuple(sample for _, sample in found)
+    found, faults = _converted(path, lambda record: _sample(record, side="chosen"), on_fault)
+    return [sample for _, sample in found], faults
 
 
-def load_prompts(path: str | Path, *, on_fault: OnFault = "raise") -> list[Prompt]:
+def load_prompts(
+    path: str | Path, *, on_fault: OnFault = "raise"
+) -> tuple[list[Prompt], list[Fault]]:
     """Prompts alone: a prompt, instruction, question or messages column, or lines of a .txt."""
-    found, _ = _converted(path, _prompt_only, on_fault)
-    return [prompt for _, prompt in found]
+    found, faults = _converted(path, _prompt_only, on_fault)
+    return [prompt for _, prompt in found], faults
 
 
 def load_truth(path: str | Path, ids: Sequence[str]) -> list[bool]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -35,8 +37,9 @@ def load_reward(spec: str, settings: ModelSettings) -> Reward:
     """
     if not spec:
         raise ConfigError(
-            "objective.reward must name a reward; got nothing. Give module:function (prompts, "
-            "replies → scores) or a reward model's folder, or set objective.kind to preference."
+            "objective.reward must name a reward; got nothing. Give a reward model's folder, or "
+            "module:function (prompts, replies → scores); or set objective.kind to preference and "
+            "data.preferences to pairs (prompt, chosen, rejected)."
         )
     if ":" in spec and not Path(spec).exists():
         return _reward_function(spec)
@@ -44,17 +47,30 @@ def load_reward(spec: str, settings: ModelSettings) -> Reward:
 
 
 def _reward_function(spec: str) -> Reward:
-    module, _, name = spec.partition(":")
+    source, _, name = spec.rpartition(":")
     try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        module = _module_of(source) if source.endswith(".py") else importlib.import_module(source)
+        found = getattr(module, name)
+    except (ImportError, AttributeError, OSError, SyntaxError, ValueError) as error:
         raise ModelError(
-            f"The reward {spec!r} must be an importable module:function; got {error}."
+            f"The reward {spec!r} must be a function of an installed module, or of a file "
+            f"module.py beside the settings; got: {error}."
         ) from error
     if not callable(found):
         raise ModelError(f"The reward {spec!r} must be a function; got {type(found).__name__}.")
     reward: Reward = found
     return reward
+
+
+def _module_of(file: str) -> ModuleType:
+    """A user's file as a module, without its folder on the path of imports."""
+    spec = importlib.util.spec_from_file_location(f"u2a_reward_{Path(file).stem}", file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # a dataclass looks its module up there
+    spec.loader.exec_module(module)
+    return module
 
 
 @dataclass(frozen=True)
