@@ -256,6 +256,22 @@ def test_sigterm_stops_at_a_step_and_resume_is_identical(
     assert_same_outcome(Run.open(out), reweighted)
 
 
+def test_asked_twice_it_stops_at_once_and_resumes(scenario: Path, reweighted: Run, tmp_path: Path):
+    out = tmp_path / "t"
+    process = begin(scenario, out)
+    while process.poll() is None and not (out / "progress.jsonl").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)  # while it loads: no step is near
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "stopped at once" in err
+    assert Run.open(out).status().state == "stopped"
+    finish(scenario, out)
+    assert_same_outcome(Run.open(out), reweighted)
+
+
 def test_the_python_of_the_readme_finds_bad_replies():
     """What it prints are the five best gains of the scenario: not one is a reply to keep."""
     root = Path(__file__).parents[1]

@@ -25,7 +25,6 @@ from u2a_core.errors import DataError
 from u2a_core.types import prompt_text
 
 ROW = {"prompt": "Hi?", "response": "Go away."}
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "examples" / "data"
 
 
 def lines(path: Path, *rows: Any) -> Path:
@@ -53,6 +52,17 @@ def lines(path: Path, *rows: Any) -> Path:
             "response": [{"role": "assistant", "content": "Go away."}],
         },
         {
+            "prompt": "Hi?",
+            "chosen": [
+                {"role": "user", "content": "Hi?"},
+                {"role": "assistant", "content": "Hello!"},
+            ],
+            "rejected": [
+                {"role": "user", "content": "Hi?"},
+                {"role": "assistant", "content": "Go away."},
+            ],
+        },
+        {
             "chosen": [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Hello!"}],
             "rejected": [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Go away."}],
         },
@@ -76,6 +86,16 @@ def test_formats_are_recognized_by_content_not_name(tmp_path: Path):
     pd.DataFrame([ROW]).to_parquet(parquet)
     for file in (array, nested, table, parquet, lines(tmp_path / "lines.json", ROW)):
         assert load_negatives(file).samples[0].response == "Go away."
+
+
+def test_a_row_of_another_width_is_a_fault_of_its_line(tmp_path: Path):
+    table = tmp_path / "x.csv"
+    table.write_text('prompt,response\nHi?,"Go away."\nHi?,No, not you.\nHello?\n')
+    found = load_negatives(table, on_fault="skip")
+    assert [sample.response for sample in found.samples] == ["Go away."]
+    assert [fault.line for fault in found.faults] == [3, 4]
+    with pytest.raises(DataError, match=r"line 3 is a row .* \(and 1 more lines\)"):
+        load_negatives(table)
 
 
 def test_byte_order_mark_is_ignored(tmp_path: Path):
@@ -208,12 +228,6 @@ def test_only_data_errors_escape(tmp_path: Path, raw: bytes):
             load(file)
         except DataError as error:
             assert str(file) in str(error)
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the small real files are not beside the checkout")
-def test_real_files_parse():
-    assert len(load_negatives(SHARED / "ultrafeedback_flat_60.jsonl")) == 60
-    assert len(load_negatives(SHARED / "ultrafeedback_binarized_chat_40.jsonl")) == 40
 
 
 def test_a_fingerprint_sees_names_and_contents(tmp_path: Path):

@@ -173,7 +173,7 @@ def test_a_failing_arm_fails_the_demo_in_its_own_words(scenario: Path, tmp_path:
         update={"objective": settings.objective.model_copy(update={"reward": "math:nothing"})}
     )
     run = Run.create(tmp_path / "d", "demo", broken)
-    with pytest.raises(ModelError, match="importable module:function"):
+    with pytest.raises(ModelError, match="has no attribute 'nothing'"):
         commands.execute(run, commands.Watch(run), run_demo)
     assert run.status().state == "failed"
-    assert "importable module:function" in run.status().message
+    assert "has no attribute 'nothing'" in run.status().message

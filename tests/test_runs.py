@@ -111,3 +111,10 @@ def test_a_damaged_checkpoint_is_a_sentence(run: Run):
     (run.path / "checkpoint.safetensors").write_bytes(b"broken")
     with pytest.raises(RunError, match="must be a checkpoint"):
         run.checkpoint()
+
+
+def test_a_config_without_its_settings_is_refused(run: Run):
+    config = {name: value for name, value in run.config().items() if name != "settings"}
+    (run.path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match="must hold settings"):
+        Run.open(run.path)

@@ -180,7 +180,10 @@ def _open_run(command: str, place: Place, settings: Settings) -> Run:
 
 
 def _execute(run: Run, *, as_json: bool) -> int:
-    """Executes a run with progress bars and shows its report; SIGTERM and Ctrl-C stop it."""
+    """Executes a run with progress bars and shows its report; SIGTERM and Ctrl-C stop it.
+
+    Once: at the next step, with a checkpoint. Twice: at once, which keeps the last checkpoint.
+    """
     from u2a_core import commands, report
     from u2a_core.demo.run import run_demo
 
@@ -193,8 +196,11 @@ def _execute(run: Run, *, as_json: bool) -> int:
     asked: list[int] = []
 
     def ask(number: int, _: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
         asked.append(number)
         run.write_status("stopping")
+        sys.stderr.write("u2a: stopping at the next step; once more stops at once.\n")
 
     previous = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -203,6 +209,9 @@ def _execute(run: Run, *, as_json: bool) -> int:
             result = commands.execute(run, watch, bodies[run.config()["command"]])
     except commands.Stopped as stop:
         sys.stderr.write(f"u2a: stopped {stop}; continue with --out {run.path} --resume.\n")
+        return STOPPED
+    except KeyboardInterrupt:
+        sys.stderr.write(f"u2a: stopped at once; continue with --out {run.path} --resume.\n")
         return STOPPED
     finally:
         for number, handler in previous.items():

@@ -262,6 +262,9 @@ def execute(run: Run, watch: Watch, command: Command) -> dict[str, Any]:
         except Stopped as stop:
             run.write_status("stopped", str(stop))
             raise
+        except KeyboardInterrupt:
+            run.write_status("stopped", "at once")
+            raise
         except BaseException as error:
             run.write_status("failed", str(error) or type(error).__name__)
             raise

@@ -1,7 +1,7 @@
 """A run of inner steps: the budget, the measurement of J, the step that is kept, the guards.
 
 Every arm that is compared goes through `descend`: the same budget, the same rule for the step that
-is kept (the largest J on the preference prompts) and the same guards against collapse. Only the
+is kept (the largest J on its own prompts or pairs) and the same guards against collapse. Only the
 weights differ: `follow`ing fixed ones gives the baselines, following a path replays a `reweight`
 run, and `reweight` chooses them as it goes.
 """

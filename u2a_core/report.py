@@ -140,7 +140,7 @@ def _show_descent(console: Console, run: Run, report: dict[str, Any]) -> None:
     objective = report["objective"]
     console.print(
         f"{report['command']} with {report['method']}: step {report['steps']} of "
-        f"{report['steps_taken']} kept (largest J on the preference prompts: "
+        f"{report['steps_taken']} kept (the largest J: "
         f"{objective['before']:+.3f} → {objective['after']:+.3f}); ended: {report['ended']}."
     )
     console.print(f"Effective samples 1/Σω²: {report['effective_samples']:.1f}.")

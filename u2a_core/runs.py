@@ -31,7 +31,7 @@ import pandas as pd
 import psutil
 
 from u2a_core.config import Settings, parse_settings
-from u2a_core.data import fingerprint
+from u2a_core.data import fingerprint, replace_file
 from u2a_core.errors import RunError
 from u2a_core.types import Progress
 
@@ -94,12 +94,15 @@ class Run:
         run = cls(path)
         if not run.exists:
             raise RunError(f"{path} must be a run directory; got one without config.json.")
-        layout = run.config().get("layout")
-        if layout != LAYOUT:
+        config = run.config()
+        if (layout := config.get("layout")) != LAYOUT:
             raise RunError(
                 f"{path} must have run layout {LAYOUT}; got {layout}. "
                 "It was written by another version of u2a: use that version, or run anew."
             )
+        for key in ("command", "settings", "sha256"):
+            if key not in config:
+                raise RunError(f"{path / 'config.json'} must hold {key}; it has been changed.")
         return run
 
     @property
@@ -261,8 +264,8 @@ class Run:
                 shutil.rmtree(beside, ignore_errors=True)
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        text = json.dumps(content, indent=2, ensure_ascii=False)
-        self._replace(name, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        self._replace(name, lambda path: path.write_text(text, encoding="utf-8"))
 
     def _read_json(self, name: str) -> dict[str, Any]:
         try:
@@ -274,15 +277,8 @@ class Run:
         return content
 
     def _replace(self, name: str, write: Callable[[Path], object]) -> None:
-        target = self.path / name
-        with _writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            beside = target.with_name(f".{target.name}.{os.getpid()}")
-            try:
-                write(beside)
-                beside.replace(target)
-            finally:
-                beside.unlink(missing_ok=True)
+        with _writing(self.path / name):
+            replace_file(self.path / name, write)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 Tokenization, which needs torch, stands apart in `u2a_core.data.encode`.
 """
 
-from u2a_core.data.files import fingerprint, read_records, write_records
+from u2a_core.data.files import fingerprint, read_records, replace_file, write_records
 from u2a_core.data.inspection import DataReport, inspect_data
 from u2a_core.data.records import (
     load_negatives,
@@ -23,5 +23,6 @@ __all__ = [
     "load_retain",
     "load_truth",
     "read_records",
+    "replace_file",
     "write_records",
 ]

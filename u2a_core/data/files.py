@@ -9,10 +9,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,6 +24,7 @@ Record: TypeAlias = dict[str, Any]
 Numbered: TypeAlias = tuple[int, Record]
 """A record and the line (or, in an array or table, the position) it stands at, from 1."""
 
+_serial = itertools.count()
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(:[\w.-]+)?$")
 _HOW = "Give JSONL, JSON, CSV or Parquet with a prompt and a response."
 
@@ -45,16 +47,25 @@ def read_records(path: str | Path) -> tuple[list[Numbered], list[Fault]]:
         return _array(text, file)
     if first == "{":
         return _lines(text, file)
-    return _table(text, file), []
+    return _table(text, file)
 
 
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """JSON lines, moved into place as a whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    beside.write_text("".join(lines), encoding="utf-8")
-    beside.replace(path)
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def replace_file(target: Path, write: Callable[[Path], object]) -> None:
+    """What `write` puts into the file it is given takes the target's place as a whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # a signal's handler may write the file that is being written: each has its own beside
+    beside = target.with_name(f".{target.name}.{os.getpid()}.{next(_serial)}")
+    try:
+        write(beside)
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def fingerprint(path: Path) -> str:
@@ -161,23 +172,30 @@ def _object(text: str, file: Path) -> tuple[list[Numbered], list[Fault]]:
 def _records(items: list[tuple[int, Any]]) -> tuple[list[Numbered], list[Fault]]:
     records = [(line, item) for line, item in items if isinstance(item, dict)]
     faults = [
-        Fault(line, f"must be an object, got {type(item).__name__}")
+        Fault(line, f"a {type(item).__name__}, not an object of columns")
         for line, item in items
         if not isinstance(item, dict)
     ]
     return records, faults
 
 
-def _table(text: str, file: Path) -> list[Numbered]:
+def _table(text: str, file: Path) -> tuple[list[Numbered], list[Fault]]:
     """CSV with a header; or one prompt a line, where the name ends in .txt."""
     if file.suffix == ".txt":
         lines = enumerate(text.splitlines(), start=1)
-        return [(line, {"prompt": prompt}) for line, prompt in lines if prompt.strip()]
+        return [(line, {"prompt": prompt}) for line, prompt in lines if prompt.strip()], []
+    rows: list[Numbered] = []
+    faults: list[Fault] = []
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
-        rows = [(reader.line_num, dict(row)) for row in reader]
+        for row in reader:
+            if None in row or None in row.values():
+                reason = "a row with more or fewer cells than the header (a comma without quotes?)"
+                faults.append(Fault(reader.line_num, reason))
+            else:
+                rows.append((reader.line_num, dict(row)))
     except csv.Error as error:
         raise DataError(f"{file} must be valid CSV; got: {error}. {_HOW}") from error
-    if not rows:
+    if not rows and not faults:
         raise DataError(f"{file} must hold at least one record; got none. {_HOW}")
-    return rows
+    return rows, faults
