@@ -8,9 +8,10 @@ import torch
 from u2a_core import params
 from u2a_core.config import ModelSettings, load_settings
 from u2a_core.data.encode import batches, conversation_ids, encode, prompt_ids
-from u2a_core.errors import ConfigError, ModelError
+from u2a_core.errors import ConfigError, DataError, ModelError
 from u2a_core.losses import response_log_probs
 from u2a_core.models import Generator, Policy, RewardModel, load_policy, load_reward, save_policy
+from u2a_core.models.policy import load_tokenizer
 from u2a_core.types import Message, Sample, user_prompt
 
 
@@ -80,6 +81,27 @@ def test_sampled_tokens_are_scored_as_they_were_drawn(policy: Policy):
         text = policy.tokenizer.decode(labels, skip_special_tokens=True).strip()
         assert text == rollouts.replies[index]
     assert float(response_log_probs(policy.model, batch).values.detach().exp().median()) > 0.3
+
+
+def test_the_models_own_habits_of_generation_are_put_aside(policy: Policy):
+    """A repetition penalty in generation_config.json would bias J's policy gradient."""
+    draw = Generator(policy.tokenizer, 20)
+    plain = draw(policy.model, [user_prompt("Hello.")], samples=4, seed=0).replies
+    own = policy.model.generation_config
+    own.update(repetition_penalty=3.0, no_repeat_ngram_size=1, suppress_tokens=[5, 6, 7])
+    try:
+        assert draw(policy.model, [user_prompt("Hello.")], samples=4, seed=0).replies == plain
+        assert policy.model.generation_config is own
+        assert own.repetition_penalty == 3.0
+    finally:
+        own.update(repetition_penalty=None, no_repeat_ngram_size=None, suppress_tokens=None)
+
+
+def test_a_conversation_that_the_template_refuses_is_a_sentence(scenario: Path):
+    tokenizer = load_tokenizer(load_settings(scenario).model.path)
+    tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
+    with pytest.raises(DataError, match=r"System role not supported for the roles system, user"):
+        prompt_ids([(Message("system", "Be kind."), Message("user", "Hello."))], tokenizer)
 
 
 def test_reply_frequencies_follow_the_policy(policy: Policy):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
 from u2a_core.errors import DataError, ModelError
 from u2a_core.types import Batch, Prompt, Sample
@@ -110,6 +111,15 @@ def _turns(prompt: Prompt) -> list[dict[str, str]]:
 def _rendered(turns: list[dict[str, str]], tokenizer: Any, *, reply_follows: bool) -> list[int]:
     if not tokenizer.chat_template:
         raise ModelError("The tokenizer must have a chat template; got none.")
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=reply_follows)
+    try:
+        text = tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=reply_follows
+        )
+    except TemplateError as error:
+        roles = ", ".join(turn["role"] for turn in turns)
+        raise DataError(
+            f"The model's chat template must accept every conversation; got: {error} for the roles "
+            f"{roles}, ending in {turns[-1]['content'][-40:]!r}. Change or drop that sample."
+        ) from error
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]  # the template has its own BOS
     return [int(i) for i in ids]

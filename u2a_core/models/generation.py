@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,22 +72,40 @@ class Generator:
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         device = next(model.parameters()).device
         stops = _stop_ids(model, self.tokenizer)
-        out = model.generate(
-            input_ids=padded.to(device),
-            attention_mask=mask.to(device),
-            do_sample=True,
-            temperature=self.temperature,
-            top_k=0,
-            top_p=1.0,
-            max_new_tokens=self.max_new_tokens,
-            pad_token_id=pad,
-            eos_token_id=sorted(stops),
-        )
+        with _plain_sampling(model):
+            out = model.generate(
+                input_ids=padded.to(device),
+                attention_mask=mask.to(device),
+                do_sample=True,
+                temperature=self.temperature,
+                top_k=0,
+                top_p=1.0,
+                max_new_tokens=self.max_new_tokens,
+                pad_token_id=pad,
+                eos_token_id=sorted(stops),
+            )
         replies = out[:, width:].tolist()
         return [
             Encoded((*row, *_until_stop(reply, stops)), len(row))
             for row, reply in zip(rows, replies, strict=True)
         ]
+
+
+@contextmanager
+def _plain_sampling(model: Any) -> Iterator[None]:
+    """Puts the model's own habits of generation (a repetition penalty, min-p, …) aside.
+
+    They would be merged into every call, and replies would not come from the softmax that
+    log π(y|x) scores.
+    """
+    from transformers import GenerationConfig
+
+    plain = GenerationConfig()  # type: ignore[no-untyped-call]
+    own, model.generation_config = model.generation_config, plain
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _stop_ids(model: Any, tokenizer: Any) -> set[int]:
