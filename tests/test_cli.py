@@ -1,6 +1,7 @@
 """The command line: every bad input is one sentence and exit 2, without a traceback."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -277,3 +278,15 @@ def test_data_tells_faults_by_line_and_exits_2_on_an_unusable_file(u2a, own: Pat
     code, out, _ = u2a("data", config=own)
     assert code == 2
     assert "it is empty" in out
+
+
+@pytest.mark.parametrize("words", [["--help"], ["gains", "--help"]])
+def test_a_reader_that_leaves_is_no_fault(words: list[str]):
+    command = [sys.executable, "-m", "u2a_core.cli", *words]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")

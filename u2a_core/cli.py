@@ -7,6 +7,7 @@ before a command needs it.
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sys
@@ -45,17 +46,19 @@ exit codes: 0 done, 2 bad input or setting, 3 numerical failure, 130 stopped
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        sys.stdout.write(_HELP)
-        return 0
     try:
-        return _dispatch(arguments[0], arguments[1:])
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
     except U2AError as error:
         sys.stderr.write(f"u2a: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("u2a: stopped.\n")
         return STOPPED
+    except BrokenPipeError:  # the reader has seen enough, as `| head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush
+        return 0
     except Exception:  # the boundary: whatever is left is a fault of ours
         sys.stderr.write(
             f"u2a: an unexpected fault ended the command; details:\n{traceback.format_exc()}"
@@ -63,7 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _dispatch(command: str, rest: list[str]) -> int:
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(_HELP)
+        return 0
+    command, rest = arguments[0], arguments[1:]
     actions: dict[str, Callable[[list[str]], int]] = {
         "demo": _demo,
         "build-demo": _build_demo,

@@ -241,7 +241,7 @@ def _show_file(console: Console, report: DataReport) -> None:
         return
     console.print(
         f"  {report.usable} usable, {report.duplicates} duplicates dropped, "
-        f"{len(report.faults)} faults; characters per reply: median {report.median_length:.0f}, "
+        f"{len(report.faults)} faults; characters: median {report.median_length:.0f}, "
         f"longest {report.longest}",
         soft_wrap=True,
     )
