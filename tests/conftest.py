@@ -19,10 +19,10 @@ _SIZES = {"negatives": 40, "truth": 40, "preferences": 12, "retain": 12, "test_p
 @pytest.fixture(scope="session")
 def scenario(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The settings file of a copy of the embedded scenario: its models, the head of its data."""
-    from u2a_core.demo.run import assets
+    from u2a_core.runs import demo_assets
 
     folder = tmp_path_factory.mktemp("scenario")
-    shutil.copytree(assets(), folder, dirs_exist_ok=True)
+    shutil.copytree(demo_assets(), folder, dirs_exist_ok=True)
     for name, size in _SIZES.items():
         file = folder / "data" / f"{name}.jsonl"
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -31,6 +31,7 @@ FLOORS = {
     "runs": 9,
     "results": 9.3,
     "commands": 9.5,
+    "jobs": 10.5,
     "report": 10,
     "demo": 10,
     "cli": 11,
@@ -84,7 +85,9 @@ def test_heavy_libraries_stay_where_they_belong(library: str, allowed: set[str])
     assert users <= allowed
 
 
-@pytest.mark.parametrize("module", ["runs", "config", "data", "types", "metrics", "demo.world"])
+@pytest.mark.parametrize(
+    "module", ["runs", "jobs", "config", "data", "types", "metrics", "demo.world"]
+)
 def test_what_the_workbench_reads_imports_no_torch(module: str):
     code = (
         f"import sys, u2a_core.{module}; "

@@ -40,8 +40,8 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path):
         Run.open(tmp_path)
 
 
-def test_a_new_run_is_queued_and_a_reported_one_finished(run: Run):
-    assert run.status().state == "queued"
+def test_a_new_run_is_not_begun_and_a_reported_one_finished(run: Run):
+    assert run.status().message == "It was not begun."
     run.write_report({"x": 1})
     assert run.status().state == "finished"
     assert run.report() == {"x": 1}
@@ -54,11 +54,15 @@ def test_a_killed_process_reads_as_failed(run: Run):
 
 
 def test_a_living_process_reads_as_running_and_keeps_others_out(run: Run):
-    with run.held():
+    with run.lock.held():
         run.write_status("running")
         assert run.status().state == "running"
-        with pytest.raises(RunError, match="another is at work"), run.held():
-            pass
+    run.lock.assign(os.getppid())
+    with pytest.raises(RunError, match="another is at work"), run.lock.held():
+        pass
+    (run.path / "lock").unlink()
+    with run.lock.held(), run.lock.held():  # a job's process holds what its launcher assigned
+        pass
     assert not (run.path / "lock").exists()
 
 

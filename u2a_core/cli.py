@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import sys
 import time
 import traceback
@@ -131,6 +130,11 @@ def _on_settings(command: str) -> Callable[[list[str]], int]:
     """A command that takes CONFIG.yaml and overrides."""
 
     def action(arguments: list[str]) -> int:
+        from u2a_core import jobs
+        from u2a_core.runs import Run
+
+        if arguments[:1] == ["--run"]:
+            return 0 if jobs.work(Run.open(Path(*arguments[1:2]))) else STOPPED
         place, settings = _place_and_settings(command, arguments)
         run = _open_run(command, place, settings)
         return _execute(run, as_json=place.json)
@@ -187,42 +191,16 @@ def _open_run(command: str, place: Place, settings: Settings) -> Run:
 
 
 def _execute(run: Run, *, as_json: bool) -> int:
-    """Executes a run with progress bars and shows its report; SIGTERM and Ctrl-C stop it.
+    """Executes a run in the terminal, with progress bars, and shows its report."""
+    from u2a_core import jobs, report
 
-    Once: at the next step, with a checkpoint. Twice: at once, which keeps the last checkpoint.
-    """
-    from u2a_core import commands, report
-    from u2a_core.demo.run import run_demo
-
-    bodies: dict[str, commands.Command] = {
-        "gains": commands.run_gains,
-        "reweight": commands.run_reweight,
-        "unlearn": commands.run_unlearn,
-        "demo": run_demo,
-    }
-    asked: list[int] = []
-
-    def ask(number: int, _: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-        run.write_status("stopping")
-        sys.stderr.write("u2a: stopping at the next step; once more stops at once.\n")
-
-    previous = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    def body(stopping: Callable[[], bool]) -> dict[str, Any]:
         with report.ProgressBars() as bars:
-            watch = commands.Watch(run, stopping=lambda: bool(asked), show=bars.show)
-            result = commands.execute(run, watch, bodies[run.config()["command"]])
-    except commands.Stopped as stop:
-        sys.stderr.write(f"u2a: stopped {stop}; continue with --out {run.path} --resume.\n")
+            return jobs.compute(run, stopping, bars.show)
+
+    result = jobs.until_stopped(run, body)
+    if result is None:
         return STOPPED
-    except KeyboardInterrupt:
-        sys.stderr.write(f"u2a: stopped at once; continue with --out {run.path} --resume.\n")
-        return STOPPED
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
     if as_json:
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
     else:

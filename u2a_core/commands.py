@@ -255,7 +255,7 @@ def execute(run: Run, watch: Watch, command: Command) -> dict[str, Any]:
     if run.finished:
         return run.report()
     hide_loading_bars()
-    with run.held():
+    with run.lock.held():
         run.write_status("running")
         try:
             return command(run, run.settings(), watch)

@@ -197,7 +197,7 @@ def load_settings(path: Path) -> Settings:
         raise ConfigError(
             f"{path} must hold sections such as model: and data:; got {type(raw).__name__}."
         )
-    return parse_settings(_resolved(raw, path.parent), source=str(path))
+    return parse_settings(resolved(raw, path.parent), source=str(path))
 
 
 def override(settings: Settings, words: Sequence[str]) -> Settings:
@@ -224,7 +224,7 @@ def override(settings: Settings, words: Sequence[str]) -> Settings:
                 target[section] = {}  # refused below, by its name
             target = target[section]
         target[key] = value
-    return parse_settings(_resolved(raw, Path()), source="command line")
+    return parse_settings(resolved(raw, Path()), source="command line")
 
 
 def parse_settings(raw: dict[str, Any], *, source: str) -> Settings:
@@ -258,7 +258,7 @@ def _names() -> list[str]:
     return names
 
 
-def _resolved(raw: dict[str, Any], base: Path) -> dict[str, Any]:
+def resolved(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     """`raw` with every path that exists beside the file made absolute; hub ids stay."""
     out = dict(raw)
     for section, fields in _PATHS.items():

@@ -80,6 +80,15 @@ class ProgressBars:
         )
 
 
+def log_line(progress: Progress) -> None:
+    """One line of a job's log, on stderr."""
+    objective = progress.values.get("objective")
+    note = "" if objective is None else f"  J {objective:+.3f}"
+    sys.stderr.write(
+        f"{progress.seconds:8.1f} s  {progress.stage} {progress.step}/{progress.total}{note}\n"
+    )
+
+
 def show(run: Run) -> None:
     """A finished run, as tables on stdout."""
     console = Console()

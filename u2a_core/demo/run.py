@@ -24,9 +24,8 @@ from u2a_core.commands import Stopped, Watch
 from u2a_core.config import Settings, load_settings
 from u2a_core.data import load_negatives, load_truth, write_records
 from u2a_core.demo import world
-from u2a_core.errors import DataError
 from u2a_core.results import by_prompt
-from u2a_core.runs import Run
+from u2a_core.runs import Run, demo_assets
 
 METHODS = ("ga", "graddiff", "npo")
 WEIGHTINGS = ("u2a", "uniform", "oracle", "random")
@@ -34,24 +33,9 @@ _WORKERS = 2
 _DATA_FILES = ("negatives", "preferences", "retain", "prompts", "truth")
 
 
-def assets() -> Path:
-    """The folder of the embedded scenario, in a checkout or an installed package.
-
-    Raises:
-        DataError: if it is not there.
-    """
-    package = Path(__file__).resolve().parent.parent
-    for folder in (package / "assets" / "demo", package.parent / "assets" / "demo"):
-        if (folder / "demo.yaml").exists():
-            return folder
-    raise DataError(
-        "The embedded scenario must be in assets/demo; it is not. Make it with u2a build-demo."
-    )
-
-
 def demo_settings(seed: int) -> Settings:
     """demo.yaml with the given seed."""
-    return load_settings(assets() / "demo.yaml").model_copy(update={"seed": seed})
+    return load_settings(demo_assets() / "demo.yaml").model_copy(update={"seed": seed})
 
 
 def run_demo(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:

@@ -1,11 +1,12 @@
-"""The run directory, and the only module that knows its layout.
+"""The run directory; the only module that knows its layout.
 
     config.json     command, settings, versions, hashes: written first, never changed
     progress.jsonl  one `Progress` a line, append-only
     status.json     the last word of the process: running, stopping, stopped, failed, finished
     lock            pid and start time of the process that works here
+    log.txt         what the process of a job says
     checkpoint.safetensors   enough to continue to the same result; replaced as a whole
-    tables/*.parquet, model/, log.txt
+    tables/*.parquet, model/
     report.json     last: present ⇔ finished
 
 Everything is written beside and moved into place, so a reader never sees half a file, and a full
@@ -20,19 +21,19 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pandas as pd
-import psutil
 
-from u2a_core.config import Settings, parse_settings
+from u2a_core.config import Settings, parse_settings, resolved
 from u2a_core.data import fingerprint, replace_file
 from u2a_core.errors import RunError
+from u2a_core.runs.files import read_json, write_json, writing
+from u2a_core.runs.lock import Lock
 from u2a_core.types import Progress
 
 if TYPE_CHECKING:
@@ -115,8 +116,22 @@ class Run:
         return self._read_json("config.json")
 
     def settings(self) -> Settings:
-        """The settings that the run was made with."""
-        return parse_settings(self.config()["settings"], source=str(self.path / "config.json"))
+        """The settings that the run was made with; a shipped run's paths are relative to `base`."""
+        config = self.config()
+        raw = config["settings"]
+        if "base" in config:
+            raw = resolved(raw, self.path / config["base"])
+        return parse_settings(raw, source=str(self.path / "config.json"))
+
+    def changed_data(self) -> list[str]:
+        """Data files that are no longer what the run was computed from, by their setting."""
+        here, then = self.settings().local_paths(), self.config()["sha256"]
+        return [
+            name
+            for name in sorted(then)
+            if name.startswith("data.")
+            and (name not in here or fingerprint(here[name]) != then[name])
+        ]
 
     def report(self) -> dict[str, Any]:
         """report.json of a finished run.
@@ -144,51 +159,53 @@ class Run:
         if self.finished:
             return Status("finished")
         if not (self.path / "status.json").exists():
-            return Status("queued")
+            return Status("queued") if self.lock.alive else Status("stopped", "It was not begun.")
         said = Status(**self._read_json("status.json"))
-        if said.state in ("running", "stopping") and not self._alive():
-            return Status("failed", "The process ended without a word. Continue it with --resume.")
-        return said
+        if said.state not in ("queued", "running", "stopping") or self.lock.alive:
+            return said
+        if said.state == "stopping":
+            return Status("stopped", "at once")
+        return Status("failed", "The process ended without a word. Resume continues the run.")
 
     def write_status(self, state: State, message: str = "") -> None:
         """status.json."""
         self._write_json("status.json", dataclasses.asdict(Status(state, message)))
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """While open, this process is the one that works here.
+    @property
+    def lock(self) -> Lock:
+        """Which process works here."""
+        return Lock(self.path / "lock")
+
+    @property
+    def log_file(self) -> Path:
+        """What the process of a job says."""
+        return self.path / "log.txt"
+
+    def log_tail(self, lines: int = 40) -> str:
+        """The log's last lines; empty where there is no log."""
+        try:
+            with self.log_file.open("rb") as file:
+                file.seek(max(0, self.log_file.stat().st_size - 200 * lines))
+                text = file.read().decode("utf-8", errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def delete(self) -> None:
+        """Removes the directory.
 
         Raises:
-            RunError: if another living process does.
+            RunError: if a process works here, or the directory cannot be removed.
         """
-        if self._alive():
-            raise RunError(
-                f"{self.path} must have one process; another is at work on it. Stop that first."
-            )
-        me = psutil.Process()
-        self._write_json("lock", {"pid": me.pid, "started": me.create_time()})
-        try:
-            yield
-        finally:
-            (self.path / "lock").unlink(missing_ok=True)
-
-    def _alive(self) -> bool:
-        if not (self.path / "lock").exists():
-            return False
-        lock = self._read_json("lock")
-        try:
-            process = psutil.Process(lock["pid"])
-            return bool(
-                abs(process.create_time() - lock["started"]) < 1
-                and process.status() != psutil.STATUS_ZOMBIE
-            )
-        except psutil.NoSuchProcess:
-            return False
+        if self.lock.alive:
+            raise RunError(f"{self.path} must be at rest; a process works on it. Stop it first.")
+        with writing(self.path):
+            shutil.rmtree(self.path)
 
     def append_progress(self, progress: Progress) -> None:
         """One more line of progress.jsonl."""
         with (
-            _writing(self.path / "progress.jsonl"),
+            writing(self.path / "progress.jsonl"),
             (self.path / "progress.jsonl").open("a", encoding="utf-8") as file,
         ):
             file.write(json.dumps(dataclasses.asdict(progress)) + "\n")
@@ -255,7 +272,7 @@ class Run:
             RunError: if the disk is full; what was there before is still there.
         """
         beside = self.path / f".model.{os.getpid()}"
-        with _writing(self.model_folder):
+        with writing(self.model_folder):
             try:
                 write(beside)
                 shutil.rmtree(self.model_folder, ignore_errors=True)
@@ -264,33 +281,11 @@ class Run:
                 shutil.rmtree(beside, ignore_errors=True)
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        self._replace(name, lambda path: path.write_text(text, encoding="utf-8"))
+        write_json(self.path / name, content)
 
     def _read_json(self, name: str) -> dict[str, Any]:
-        try:
-            content = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.path / name} must be readable JSON; got: {error}.") from error
-        if not isinstance(content, dict):
-            raise RunError(f"{self.path / name} must hold an object; got {type(content).__name__}.")
-        return content
+        return read_json(self.path / name)
 
     def _replace(self, name: str, write: Callable[[Path], object]) -> None:
-        with _writing(self.path / name):
+        with writing(self.path / name):
             replace_file(self.path / name, write)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turns a failed write into a sentence."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise RunError(
-            f"{path} must be writable; got: {reason}. Free disk space or name another folder "
-            "with --out; what was saved before is still there, and --resume continues from it."
-        ) from error

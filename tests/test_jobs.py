@@ -1,0 +1,157 @@
+"""Jobs: detached processes that are launched once, take turns, stop, resume and are told dead."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from u2a_core import jobs
+from u2a_core.config import Settings, load_settings
+from u2a_core.errors import RunError
+from u2a_core.runs import Run, Workspace
+
+
+@pytest.fixture
+def settings(scenario: Path) -> Settings:
+    return load_settings(scenario)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "runs"
+    for run in Workspace(tmp_path / "runs").runs():
+        worker = run.lock.worker()
+        if worker is not None:
+            worker.kill()
+
+
+def until(claim: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not claim():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.02)
+
+
+def steps(run: Run) -> int:
+    return max((p.step for p in run.progress() if p.stage == "reweighting"), default=0)
+
+
+def test_a_job_runs_to_its_report_and_tells_its_log(folder: Path, settings: Settings):
+    run = jobs.launch(folder, "gains", settings)
+    assert run.status().state in jobs.ACTIVE
+    until(lambda: run.status().state not in jobs.ACTIVE)
+    assert run.status().state == "finished", run.log_tail()
+    assert len(run.table("gains")) == 40
+    assert "scoring samples 40/40" in run.log_tail()
+
+
+def test_clicks_at_once_are_one_job(folder: Path, settings: Settings):
+    found: list[Path] = []
+    clicks = [
+        threading.Thread(target=lambda: found.append(jobs.launch(folder, "gains", settings).path))
+        for _ in range(3)
+    ]
+    for click in clicks:
+        click.start()
+    for click in clicks:
+        click.join()
+    assert len(set(found)) == 1
+    assert len(Workspace(folder).runs()) == 1
+
+
+def test_other_settings_are_another_job_which_waits_its_turn(folder: Path, settings: Settings):
+    long = settings.model_copy(update={"inner": settings.inner.model_copy(update={"steps": 500})})
+    first = jobs.launch(folder, "reweight", long)
+    until(lambda: steps(first) >= 1)
+    second = jobs.launch(folder, "gains", settings)
+    assert second.path != first.path
+    until(lambda: "another job holds" in second.status().message)
+    assert second.status().state == "queued"
+    jobs.stop(first)
+    until(lambda: second.status().state == "finished")
+    assert first.status().state == "stopped"
+
+
+def test_a_stopped_job_resumes_to_the_uninterrupted_result(folder: Path, settings: Settings):
+    run = jobs.launch(folder, "reweight", settings)
+    until(lambda: steps(run) >= 2)
+    jobs.stop(run)
+    until(lambda: run.status().state == "stopped", 20)
+    with pytest.raises(RunError, match="finished"):
+        run.report()
+    jobs.begin(run)
+    until(lambda: run.status().state == "finished")
+    whole = jobs.launch(folder / "other", "reweight", settings)
+    until(lambda: whole.status().state == "finished")
+    pd.testing.assert_frame_equal(run.table("weights"), whole.table("weights"), check_exact=True)
+
+
+def test_a_killed_job_is_told_within_three_seconds(folder: Path, settings: Settings):
+    run = jobs.launch(folder, "reweight", settings)
+    until(lambda: steps(run) >= 1)
+    worker = run.lock.worker()
+    assert worker is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    until(lambda: run.status().state == "failed", 3)
+    assert "Resume" in run.status().message
+
+
+def test_a_job_stopped_before_its_process_listens_is_stopped(folder: Path, settings: Settings):
+    run = jobs.launch(folder, "reweight", settings)
+    jobs.stop(run)
+    until(lambda: run.status().state == "stopped", 20)
+
+
+def test_a_job_outlives_the_process_that_launched_it(folder: Path, scenario: Path):
+    code = (
+        "import sys; from pathlib import Path; from u2a_core import jobs; "
+        "from u2a_core.config import load_settings; "
+        "jobs.launch(Path(sys.argv[2]), 'gains', load_settings(Path(sys.argv[1])))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(scenario), str(folder)], check=True)
+    (run,) = Workspace(folder).runs()
+    until(lambda: run.status().state not in jobs.ACTIVE)
+    assert run.status().state == "finished"
+
+
+def test_a_job_that_fails_says_why(folder: Path, settings: Settings):
+    broken = settings.model_copy(
+        update={"objective": settings.objective.model_copy(update={"reward": "math:nothing"})}
+    )
+    run = jobs.launch(folder, "gains", broken)
+    until(lambda: run.status().state == "failed")
+    assert "has no attribute 'nothing'" in run.status().message
+    assert "has no attribute 'nothing'" in run.log_tail()
+
+
+def test_a_living_job_is_not_deleted_nor_begun_again(folder: Path, settings: Settings):
+    run = jobs.launch(folder, "gains", settings)
+    with pytest.raises(RunError, match="Stop it first"):
+        run.delete()
+    with pytest.raises(RunError, match="must be at rest"):
+        jobs.begin(run)
+    jobs.stop(run)
+    until(lambda: not run.lock.alive)
+    run.delete()
+    assert not run.path.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path, settings: Settings):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="must be writable"):
+        jobs.launch(tmp_path / "file" / "runs", "gains", settings)
+
+
+@pytest.mark.parametrize("identity", ["", "..", "../other", "nowhere", "/etc", "a/../../x"])
+def test_an_id_finds_nothing_outside_its_workspace(tmp_path: Path, identity: str):
+    Run.create(tmp_path / "other", "gains", Settings())
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(RunError, match="one of this workspace"):
+        Workspace(tmp_path / "runs").find(identity)

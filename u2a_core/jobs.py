@@ -1,0 +1,216 @@
+"""Jobs: runs that work in a process of their own, which outlives the page that began it.
+
+A job is `u2a COMMAND --run DIR`, detached (its own session), told to stop by SIGTERM. Jobs of one
+folder take turns on a device. Imports no torch before a job's own process needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from filelock import FileLock, Timeout
+
+from u2a_core.config import Settings
+from u2a_core.errors import RunError, U2AError
+from u2a_core.runs import Run, Workspace
+from u2a_core.runs.files import writing
+
+if TYPE_CHECKING:
+    from u2a_core.types import Progress
+
+ACTIVE = ("queued", "running", "stopping")
+_AGAIN_S = 5.0
+"""A launch within so many seconds of the same one is the same click."""
+_POLL_S = 0.2
+
+
+def launch(folder: Path, command: str, settings: Settings) -> Run:
+    """A new job, or the one that was just launched or is at work with the same settings.
+
+    Three quick clicks, or two tabs, thus begin one job.
+
+    Raises:
+        RunError: if the folder cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".launch.lock", timeout=30):
+            for run in Workspace(folder).runs():
+                if _same(run, command, settings):
+                    return run
+            run = Run.create(_free(folder, _name(command, settings)), command, settings)
+            begin(run)
+            return run
+
+
+def begin(run: Run) -> None:
+    """Starts the run's process, or continues it from its checkpoint.
+
+    Raises:
+        RunError: if a process works on it already, or it is finished.
+    """
+    if run.finished or run.lock.alive:
+        raise RunError(f"{run.path} must be at rest to begin; it is {run.status().state}.")
+    command = [sys.executable, "-m", "u2a_core.cli", run.config()["command"], "--run", run.path]
+    run.write_status("queued")
+    with writing(run.log_file), run.log_file.open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+    run.lock.assign(process.pid)
+    threading.Thread(target=process.wait, daemon=True).start()  # no zombie is left
+
+
+def stop(run: Run) -> None:
+    """Asks the run's process to stop at its next step, with a checkpoint."""
+    worker = run.lock.worker()
+    if worker is None:
+        return
+    if run.status().state == "queued":  # it may not listen yet, and has nothing to lose
+        run.write_status("stopping")
+    try:
+        worker.send_signal(signal.SIGTERM)
+    except psutil.NoSuchProcess:
+        return
+
+
+def work(run: Run) -> bool:
+    """In the job's process: executes it in its turn on the device; False if it was stopped."""
+    from u2a_core import report
+
+    def body(stopping: Callable[[], bool]) -> dict[str, Any] | None:
+        from u2a_core.models.policy import choose_device
+
+        device = str(choose_device(run.settings().model.device))
+        with run.lock.held(), turn(run, device, stopping) as mine:
+            return compute(run, stopping, report.log_line) if mine else None
+
+    try:
+        result = until_stopped(run, body)
+    except U2AError as error:
+        run.write_status("failed", str(error))
+        raise
+    if result is None and run.status().state != "stopped":
+        run.write_status("stopped", "before it began")
+    return result is not None
+
+
+def compute(
+    run: Run, stopping: Callable[[], bool], show: Callable[[Progress], None]
+) -> dict[str, Any]:
+    """The run's command, to its report."""
+    from u2a_core import commands
+    from u2a_core.demo.run import run_demo
+
+    bodies: dict[str, commands.Command] = {
+        "gains": commands.run_gains,
+        "reweight": commands.run_reweight,
+        "unlearn": commands.run_unlearn,
+        "demo": run_demo,
+    }
+    watch = commands.Watch(run, stopping=stopping, show=show)
+    return commands.execute(run, watch, bodies[run.config()["command"]])
+
+
+def until_stopped(
+    run: Run, body: Callable[[Callable[[], bool]], dict[str, Any] | None]
+) -> dict[str, Any] | None:
+    """What `body` returns, which is told when to stop; None if SIGTERM or Ctrl-C stopped it.
+
+    Once: at the next step, with a checkpoint. Twice: at once, which keeps the last checkpoint.
+    """
+    asked: list[int] = []
+
+    def ask(number: int, _: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        run.write_status("stopping")
+        sys.stderr.write("u2a: stopping at the next step; once more stops at once.\n")
+
+    previous = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
+    from u2a_core.commands import Stopped  # torch comes with it, seconds after the signals
+
+    why = "before it began"
+    try:
+        result = body(lambda: bool(asked))
+        if result is not None:
+            return result
+    except Stopped as stop:
+        why = str(stop)
+    except KeyboardInterrupt:
+        why = "at once"
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    sys.stderr.write(f"u2a: stopped {why}; continue with --out {run.path} --resume.\n")
+    return None
+
+
+@contextmanager
+def turn(run: Run, device: str, stopping: Callable[[], bool]) -> Iterator[bool]:
+    """In the job's process: waits until no other job of the folder holds the device.
+
+    Yields False, without a turn, if it is told to stop meanwhile.
+    """
+    lock = FileLock(run.path.parent / f".device-{device.replace(':', '-')}.lock", timeout=0)
+    while not stopping():
+        try:
+            lock.acquire()
+        except Timeout:
+            if not run.status().message:
+                run.write_status("queued", f"waits for {device}, which another job holds")
+            time.sleep(_POLL_S)
+            continue
+        try:
+            yield True
+        finally:
+            lock.release()
+        return
+    yield False
+
+
+def _same(run: Run, command: str, settings: Settings) -> bool:
+    """Whether a run is what would be launched, and is at work or has just begun."""
+    try:
+        config = run.config()
+        alike = config.get("command") == command and run.settings() == settings
+        begun = (run.path / "config.json").stat().st_mtime
+    except (RunError, OSError):  # unreadable, or deleted meanwhile
+        return False
+    return alike and (time.time() - begun < _AGAIN_S or run.status().state in ACTIVE)
+
+
+def _name(command: str, settings: Settings) -> str:
+    """What a run's directory is called: the method and the weights, then the time."""
+    method = settings.inner.method
+    kinds = {
+        "gains": f"gains-{method}",
+        "reweight": f"u2a-{method}",
+        "unlearn": f"{method}-{'uniform' if settings.weights == 'uniform' else 'weighted'}",
+    }
+    return f"{kinds.get(command, command)}-{time.strftime('%m%d-%H%M%S')}"
+
+
+def _free(folder: Path, name: str) -> Path:
+    """The name, or the name with a number, that no run has."""
+    path, number = folder / name, 1
+    while path.exists():
+        number += 1
+        path = folder / f"{name}-{number}"
+    return path

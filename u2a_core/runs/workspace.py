@@ -1,0 +1,62 @@
+"""A folder of runs, and beside it the demo's finished runs, which ship with the package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from u2a_core.errors import RunError
+from u2a_core.runs.directory import Run
+
+
+def demo_assets() -> Path:
+    """The embedded scenario: models, data, settings, and the runs that were computed from them."""
+    package = Path(__file__).resolve().parents[1]
+    beside = package.parent / "assets" / "demo"  # a checkout; else inside the installed package
+    return beside if beside.is_dir() else package / "assets" / "demo"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Finds runs by id: the path of their directory inside the folder.
+
+    Attributes:
+        folder: where new runs are made.
+    """
+
+    folder: Path
+
+    def runs(self) -> list[Run]:
+        """The runs of the folder, newest first; a demo's arms stand under the demo."""
+        if not self.folder.is_dir():
+            return []
+        tops = [path for path in self.folder.iterdir() if not path.name.startswith(".")]
+        found = [Run(path) for top in tops for path in (top, *sorted(top.glob("arms/*")))]
+        return sorted((run for run in found if run.exists), key=_created, reverse=True)
+
+    def shipped(self) -> list[Run]:
+        """The demo's runs."""
+        return [Run(path) for path in sorted((demo_assets() / "runs").glob("*"))]
+
+    def identify(self, run: Run) -> str:
+        """The id under which `find` gives the run."""
+        if run.path.parent == demo_assets() / "runs":
+            return run.path.name
+        return run.path.relative_to(self.folder).as_posix()
+
+    def find(self, identity: str) -> Run:
+        """The run of an id, which may come from an address bar.
+
+        Raises:
+            RunError: if there is none, or it is of another version.
+        """
+        for base in (self.folder, demo_assets() / "runs"):
+            path = base / identity
+            inside = path.resolve().is_relative_to(base.resolve()) and path.resolve() != base
+            if identity and inside and (path / "config.json").is_file():
+                return Run.open(path)
+        raise RunError(f"The run must be one of this workspace; got {identity[:80]!r}.")
+
+
+def _created(run: Run) -> float:
+    return (run.path / "config.json").stat().st_mtime
