@@ -15,6 +15,7 @@ FLOORS = {
     "types": 1,
     "config": 1,
     "params": 2,
+    "figures": 2,
     "directional": 3,
     "losses": 2.5,
     "curvature": 3,
@@ -86,7 +87,7 @@ def test_heavy_libraries_stay_where_they_belong(library: str, allowed: set[str])
 
 
 @pytest.mark.parametrize(
-    "module", ["runs", "jobs", "config", "data", "types", "metrics", "demo.world"]
+    "module", ["runs", "jobs", "figures", "config", "data", "types", "metrics", "demo.world"]
 )
 def test_what_the_workbench_reads_imports_no_torch(module: str):
     code = (

@@ -30,6 +30,7 @@ _HELP = """Unlearning to Align: measure what each negative sample is worth, rewe
 
 usage: u2a COMMAND [CONFIG.yaml] [--section.field VALUE ...] [--out DIR] [--resume] [--json]
 
+  app         the workbench in the browser
   demo        the main job on the embedded scenario: gains, reweighting, unlearning, comparison
   build-demo  make the embedded scenario again (trains its models; minutes)
   data        validate and preview the data of a config: counts, faults by line
@@ -71,6 +72,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     command, rest = arguments[0], arguments[1:]
     actions: dict[str, Callable[[list[str]], int]] = {
+        "app": _app,
         "demo": _demo,
         "build-demo": _build_demo,
         "data": _data,
@@ -226,11 +228,49 @@ def _demo(arguments: list[str]) -> int:
     return _execute(_open_run("demo", place, settings), as_json=place.json)
 
 
+@dataclass(frozen=True)
+class AppPlace:
+    """Options of the workbench."""
+
+    runs: Path = Path("runs")
+    """The folder of runs."""
+    port: int = 8501
+    """Where it listens, on this machine only."""
+
+
+def _app(arguments: list[str]) -> int:
+    """Becomes the server of the workbench."""
+    place = _options(AppPlace, arguments, prog="u2a app")
+    main = Path(__file__).resolve().parents[1] / "app" / "main.py"
+    options = {
+        "server.port": place.port,
+        "server.address": "localhost",
+        "server.showEmailPrompt": "false",
+        "server.maxUploadSize": 200,
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "viewer",
+        "theme.light.primaryColor": "#0072B2",
+        "theme.dark.primaryColor": "#56B4E9",
+    }
+    words = [f"--{name}={value}" for name, value in options.items()]
+    os.environ["U2A_RUNS"] = str(place.runs.resolve())
+    sys.stderr.write(f"The workbench: http://localhost:{place.port} (Ctrl-C ends it)\n")
+    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(main), *words])
+
+
 def _build_demo(arguments: list[str]) -> int:
     from u2a_core.demo.build import BuildOptions, build
+    from u2a_core.demo.ship import ship
 
     options = _options(BuildOptions, arguments, prog="u2a build-demo")
-    build(options.out, options.seed, lambda line: print(line, file=sys.stderr))  # noqa: T201
+
+    def tell(line: str) -> None:
+        sys.stderr.write(line + "\n")
+
+    if options.runs:
+        ship(options.out, tell)
+    else:
+        build(options.out, options.seed, tell)
     return 0
 
 

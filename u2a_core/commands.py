@@ -22,7 +22,7 @@ from u2a_core.descent import Choice, UnlearnState, descend, follow, pack, start,
 from u2a_core.errors import ConfigError, DataError, RunError
 from u2a_core.losses import NegativeLogLikelihood, per_sample_losses
 from u2a_core.models import hide_loading_bars, save_policy
-from u2a_core.results import auc_facts, samples_table, write_descent
+from u2a_core.results import auc_facts, samples_table, write_descent, write_path
 from u2a_core.reweight import mirror_descent
 from u2a_core.runs import Run
 from u2a_core.types import Estimate, Progress, Weights
@@ -199,6 +199,7 @@ def _descent(
             begun = time.monotonic()
             tensors, facts = pack(state)
             run.save_checkpoint(tensors, {**facts, "seconds": watch.seconds})
+            write_path(run, experiment, state)
             saved = time.monotonic()
             cost = saved - begun
         if stopping:

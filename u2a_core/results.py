@@ -34,8 +34,7 @@ def write_descent(
     # rounds after the chosen one scored models that were not kept
     scored = state.gain_path[: chosen + 1]
     total = accumulated_gains(scored).cpu().numpy() if scored else None
-    run.write_table("history", pd.DataFrame(state.history))
-    run.write_table("weight_path", _rounds(experiment, state))
+    write_path(run, experiment, state)
     run.write_table("weights", _final(experiment, weights, scored, total))
     run.write_table("generations", _generations(before, after))
     truth = experiment.mislabelled
@@ -56,6 +55,12 @@ def write_descent(
         if total is not None:
             facts["gains"] = auc_facts({"first_round": scored[0], "accumulated": total}, truth)
     return facts
+
+
+def write_path(run: Run, experiment: Experiment, state: UnlearnState) -> None:
+    """What the descent has been through so far: readable while it goes on."""
+    run.write_table("history", pd.DataFrame(state.history))
+    run.write_table("weight_path", _rounds(experiment, state))
 
 
 def auc_facts(gains: Mapping[str, Any], truth: np.ndarray) -> dict[str, Any]:

@@ -38,6 +38,8 @@ class BuildOptions:
     """Where to write the scenario."""
     seed: int = 0
     """Seed of data and training; the committed files are seed 0."""
+    runs: bool = False
+    """Make only the runs that the workbench shows at once, from the models that are there."""
 
 
 def build(out: Path, seed: int, report: Callable[[str], None]) -> None:

@@ -16,6 +16,7 @@ disk leaves the previous one. Imports no torch: pages read runs through this mod
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import platform
@@ -79,6 +80,7 @@ class Run:
             "settings": settings.model_dump(mode="json"),
             "sha256": {n: fingerprint(path) for n, path in settings.local_paths().items()},
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "code_sha256": _code_fingerprint(),
             "python": platform.python_version(),
             "packages": {name: metadata.version(name) for name in _PACKAGES},
         }
@@ -289,3 +291,10 @@ class Run:
     def _replace(self, name: str, write: Callable[[Path], object]) -> None:
         with writing(self.path / name):
             replace_file(self.path / name, write)
+
+
+def _code_fingerprint() -> str:
+    """SHA-256 of the library's own source."""
+    package = Path(__file__).resolve().parents[1]
+    lines = [f"{f.relative_to(package)} {fingerprint(f)}" for f in sorted(package.rglob("*.py"))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

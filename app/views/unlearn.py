@@ -1,0 +1,202 @@
+"""Unlearn: choose method and weights, launch, watch J, losses and weights, stop and resume."""
+
+import shlex
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app import forms, parts
+from u2a_core import figures, jobs
+from u2a_core.config import Settings, parse_settings
+from u2a_core.errors import U2AError
+from u2a_core.runs import Run, demo_assets
+
+METHODS = {
+    "npo": "NPO: bounded, the steadiest",
+    "ga": "Gradient ascent: the simplest",
+    "graddiff": "GradDiff: gradient ascent with a retain set",
+}
+WEIGHTS = {
+    "u2a": "U2A: optimized by marginal gains",
+    "uniform": "Uniform: every negative alike (the baseline)",
+    "run": "Those of a finished U2A run, replayed",
+}
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "quick": {"inner": {"steps": 10}, "outer": {"steps_per_round": 2}},
+    "balanced": {"inner": {"steps": 30}, "outer": {"steps_per_round": 2}},
+    "paper": {"inner": {"steps": 60}, "outer": {"steps_per_round": 1}},
+}
+PRESET_HELP = (
+    "quick: 10 inner steps, to see whether it works at all; balanced: 30, the demo's setting; "
+    "paper: 60 with the weights updated after every step"
+)
+
+
+def page() -> None:
+    """The page."""
+    st.title("Unlearn")
+    form, view = st.columns([2, 3], gap="large")
+    with form:
+        _configure()
+    with view:
+        _watch()
+
+
+def _configure() -> None:
+    """The settings of the next run, its command, and Launch."""
+    own = parts.chosen_project() == "own"
+    st.caption(f"Project: {'my own model and data' if own else 'the embedded demo'} (see Data)")
+    base = parts.project()
+    method = st.selectbox(
+        "Method", list(METHODS), format_func=METHODS.__getitem__, key="method",
+        persist_state="session",
+    )  # fmt: skip
+    weights = st.radio(
+        "Weights", list(WEIGHTS), format_func=WEIGHTS.__getitem__, key="weights",
+        persist_state="session",
+    )  # fmt: skip
+    source = _weights_run() if weights == "run" else "uniform"
+    preset = st.segmented_control(
+        "Preset", list(PRESETS), default="balanced", key="preset", help=PRESET_HELP
+    )
+    raw = base.model_dump(mode="json") | {"weights": source}
+    raw["inner"]["method"] = method
+    for section, values in PRESETS[preset or "balanced"].items():
+        raw[section] |= values
+    try:
+        settings = _all_settings(parse_settings(raw, source="the form"), str(preset))
+    except U2AError as error:
+        st.error(str(error))
+        return
+    command = "reweight" if weights == "u2a" else "unlearn"
+    if st.button(
+        "Launch", type="primary", icon=":material/play_arrow:", width="stretch",
+        disabled=weights == "run" and source == "uniform",
+    ):  # fmt: skip
+        parts.launch(command, settings)
+        st.rerun()
+    st.caption("The same as a command")
+    st.code(_command(command, base, settings, own=own), language="bash", wrap_lines=True)
+
+
+def _weights_run() -> str:
+    """The run whose weights are replayed."""
+    space = parts.workspace()
+    runs = [r for r in space.runs() if r.config()["command"] == "reweight" and r.finished]
+    if not runs:
+        st.info("No finished U2A run yet. Launch one first, with weights U2A.")
+        return "uniform"
+    named = {str(run.path): space.identify(run) for run in runs}
+    return str(st.selectbox("Run", list(named), format_func=named.__getitem__, key="weights_run"))
+
+
+def _all_settings(settings: Settings, preset: str) -> Settings:
+    """Every other setting, folded away."""
+    raw = settings.model_dump(mode="json")
+    with st.expander("All settings"):
+        for name in ("inner", "outer", "objective", "evaluation"):
+            st.markdown(f"**{name}**")
+            section = getattr(settings, name)
+            raw[name] |= forms.section_form(
+                section, key=f"{preset}_{name}", leave_out=("method", "kind", "reward")
+            )
+    return parse_settings(raw, source="All settings")
+
+
+def _command(command: str, base: Settings, settings: Settings, *, own: bool) -> str:
+    """The command line that launches the same run."""
+    before, after = base.model_dump(mode="json"), settings.model_dump(mode="json")
+    words = ["u2a", command, str(parts.draft_file() if own else demo_assets() / "demo.yaml")]
+    for section, values in after.items():
+        if not isinstance(values, dict):
+            if values != before[section]:
+                words += [f"--{section.replace('_', '-')}", str(values)]
+            continue
+        for name, value in values.items():
+            if value != before[section][name]:
+                words += [f"--{section}.{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _watch() -> None:
+    """A run's state and pictures."""
+    space = parts.workspace()
+    runs = [
+        run
+        for run in (*space.runs(), *space.shipped())
+        if run.config()["command"] in ("reweight", "unlearn")
+    ]
+    run = parts.pick_run(runs, key="unlearn", title="Run")
+    if run is None:
+        st.info("No runs yet. Launch one, or open the demo on Home.")
+        return
+    name = space.identify(run)
+    parts.live_state(name)
+    if run.status().state in jobs.ACTIVE:
+        _live_pictures(name)
+    else:
+        _pictures(run, name)
+    if run.finished:
+        reward = (run.report().get("reward") or {}).get("difference")
+        if reward:
+            st.success(
+                f"Reward on the test prompts changed by {reward['mean']:+.3f} "
+                f"[{reward['low']:+.3f}, {reward['high']:+.3f}] (95 %, n = {reward['n']} prompts)."
+            )
+        st.page_link(
+            "views/compare.py", label="Compare replies before and after",
+            query_params={"a": "original", "b": name, "run": name},
+        )  # fmt: skip
+
+
+@st.fragment(run_every=3)
+def _live_pictures(name: str) -> None:
+    """The pictures of a run at work, redrawn every three seconds unless paused."""
+    if st.toggle("Pause updates", key="pause"):
+        shown = st.session_state.get("paused_history")
+        if shown is not None:
+            _curves(shown, name)
+        return
+    history = _history(parts.workspace().find(name))
+    st.session_state["paused_history"] = history
+    _curves(history, name)
+
+
+def _history(run: Run) -> pd.DataFrame:
+    """Measurements so far: from the table, or while there is none from the progress."""
+    rows = {p.values["step"]: dict(p.values) for p in run.progress() if "step" in p.values}
+    return pd.DataFrame(list(rows.values()))
+
+
+def _pictures(run: Run, name: str) -> None:
+    """The pictures of a run at rest, with the path of its weights."""
+    history = run.table("history") if run.finished else _history(run)
+    _curves(history, name)
+    if run.finished and run.config()["command"] == "reweight":
+        st.plotly_chart(
+            figures.weight_path(run.table("weight_path"), parts.mode()), theme=None,
+            key=f"path_{name}", alt="Path of the weights over the rounds",
+        )  # fmt: skip
+
+
+def _curves(history: pd.DataFrame, name: str) -> None:
+    if history.empty:
+        st.caption("The first measurement of J is not there yet.")
+        return
+    mode = parts.mode()
+    st.plotly_chart(
+        figures.objective_curves({name: history}, mode), theme=None, key=f"j_{name}",
+        alt="Objective J against inner steps, with its 95 % band",
+    )  # fmt: skip
+    left, right = st.columns(2)
+    left.plotly_chart(
+        figures.loss_curves(history, mode), theme=None, key=f"loss_{name}", alt="Losses"
+    )
+    right.plotly_chart(
+        figures.effective_samples(history, mode), theme=None, key=f"eff_{name}",
+        alt="Effective number of samples",
+    )  # fmt: skip
+
+
+parts.guarded(page)
