@@ -80,22 +80,22 @@ def _explore(run: Run) -> None:
 def _numbers(run: Run, table: pd.DataFrame) -> None:
     report = run.report()
     helps = int((table["gain"] > 0).sum())
-    count, share, objective, auc = st.columns(4)
-    count.metric("Negative samples", f"{len(table):,}", border=True)
+    count = share = objective = auc = st.container(horizontal=True)
+    count.metric("Negative samples", f"{len(table):,}", border=True, width=212)
     share.metric(
-        "Help when unlearned", f"{helps / len(table):.0%}", border=True,
+        "Help when unlearned", f"{helps / len(table):.0%}", border=True, width=212,
         help=f"{helps} of {len(table)} have a positive gain, at this model and with these prompts",
     )  # fmt: skip
     found = report["objective"]
     if "mean" in found:
         half = (found["high"] - found["low"]) / 2
         objective.metric(
-            "J before", f"{found['mean']:+.3f} ± {half:.3f}", border=True,
+            "J before", f"{found['mean']:+.3f} ± {half:.3f}", border=True, width=212,
             help=f"mean and 95 % interval over n = {found['n']} prompts",
         )  # fmt: skip
     else:
         objective.metric(
-            "J at the kept step", f"{found['after']:+.3f}", border=True,
+            "J at the kept step", f"{found['after']:+.3f}", border=True, width=212,
             help=f"before: {found['before']:+.3f}; on J's own prompts, by which the step was "
             "chosen. For the test prompts see Compare",
         )  # fmt: skip
@@ -104,7 +104,7 @@ def _numbers(run: Run, table: pd.DataFrame) -> None:
         key = "auc_accumulated" if "auc_accumulated" in known else "auc_first_round"
         low, high = known["intervals"][key]
         auc.metric(
-            "Finds the mislabelled (AUC)", f"{known[key]:.3f}", border=True,
+            "Finds the mislabelled (AUC)", f"{known[key]:.3f}", border=True, width=212,
             help=f"95 % [{low:.3f}, {high:.3f}], n = {known['n']}; from the demo's file of truth, "
             "which no gain has seen; 0.5 = chance, 1 = perfect",
         )  # fmt: skip
@@ -223,7 +223,7 @@ def _sample(table: pd.DataFrame, chosen: list[str]) -> None:
     row = found.iloc[0]
     among = chosen if state["sample"] in chosen else [state["sample"]]
     place = among.index(state["sample"])
-    with st.container(border=True):
+    with st.container(border=True, width=212):
         title, back, on = st.columns([8, 1, 1], vertical_alignment="center")
         title.markdown(
             f"**Sample {parts.plain(str(row['id']))}**: gain {row['gain']:+.3f}, "

@@ -12,6 +12,7 @@ from u2a_core import jobs
 from u2a_core.runs import Run
 
 GIB = 2**30
+_CARD = 200
 
 
 def page() -> None:
@@ -22,11 +23,11 @@ def page() -> None:
         "nothing, some hurt. Unlearning to Align measures each one, weights them accordingly, "
         "unlearns with those weights, and shows the replies before and after."
     )
-    demo, own, _ = st.columns([1, 1, 3])
-    if demo.button("Open the demo", type="primary", icon=":material/play_arrow:"):
+    row = st.container(horizontal=True)
+    if row.button("Open the demo", type="primary", icon=":material/play_arrow:"):
         st.session_state.update(run="demo-gains", project="demo", sample=None)
         st.switch_page("views/gains.py")
-    if own.button("Use my own data", icon=":material/upload:"):
+    if row.button("Use my own data", icon=":material/upload:"):
         st.switch_page("views/data.py")
     _running()
     _recent()
@@ -87,14 +88,16 @@ def _machine() -> None:
     memory = psutil.virtual_memory()
     folder = parts.workspace().folder
     disk = shutil.disk_usage(folder if folder.exists() else folder.parent)
-    cores, ram, room, gpu = st.columns(4)
-    cores.metric("CPU cores", psutil.cpu_count(), border=True)
-    ram.metric(
-        "Memory free", f"{memory.available / GIB:.1f} GiB", border=True,
+    row = st.container(horizontal=True)
+    row.metric("CPU cores", psutil.cpu_count(), border=True, width=_CARD)
+    row.metric(
+        "Memory free", f"{memory.available / GIB:.1f} GiB", border=True, width=_CARD,
         help=f"of {memory.total / GIB:.1f} GiB",
     )  # fmt: skip
-    room.metric("Disk free", f"{disk.free / GIB:.0f} GiB", border=True, help=str(folder))
-    gpu.metric("GPU", _gpu(), border=True, help="as nvidia-smi names it")
+    row.metric(
+        "Disk free", f"{disk.free / GIB:.0f} GiB", border=True, width=_CARD, help=str(folder)
+    )
+    row.metric("GPU", _gpu(), border=True, width=_CARD, help="as nvidia-smi names it")
 
 
 @st.cache_data(ttl=600)
