@@ -191,6 +191,15 @@ def test_written_records_come_back(tmp_path: Path):
     assert read_records(tmp_path / "x.jsonl") == ([(1, ROW)], [])
 
 
+def test_faults_of_retain_and_prompt_files_are_told(tmp_path: Path):
+    file = lines(tmp_path / "x.jsonl", ROW, {"prompt": ""})
+    for load in (load_retain, load_prompts):
+        found, faults = load(file, on_fault="skip")
+        assert (len(found), [fault.line for fault in faults]) == (1, [2])
+    reports = inspect_data(DataSettings(negatives=str(file), retain=str(file), prompts=str(file)))
+    assert [len(report.faults) for report in reports] == [1, 1, 1]
+
+
 def test_a_bad_file_does_not_hide_the_others(tmp_path: Path):
     good = lines(tmp_path / "n.jsonl", ROW)
     reports = inspect_data(DataSettings(negatives=str(good), prompts=str(tmp_path / "no")))
