@@ -1,4 +1,4 @@
-# make demo: install and run the main job. make test: install and pass all tests.
+# make demo: install and open the workbench on the demo. make test: install and pass all tests.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: demo test check check-static format clean
 
 demo: $(STAMP)
-	$(BIN)/u2a demo --headless
+	$(BIN)/u2a demo
 
 test: $(STAMP)
 	$(BIN)/pytest

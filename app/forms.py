@@ -1,55 +1,59 @@
 """Widgets made from the settings' own models: label, help, range and choices stand there once."""
 
-import types
 from typing import Any, Literal, get_args, get_origin
 
 import streamlit as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+_WIDTH = 210
+
 
 def section_form(
     section: BaseModel, *, key: str, leave_out: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """A widget for each field of a section, two in a row; returns what they say."""
-    fields = [
-        item for item in type(section).model_fields.items() if item[0] not in leave_out
-    ]  # fmt: skip
+    """A widget for each field of a section, as many in a row as fit; returns what they say."""
     found: dict[str, Any] = {}
-    for start in range(0, len(fields), 2):
-        for column, (name, field) in zip(st.columns(2), fields[start : start + 2], strict=False):
-            with column:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        for name, field in type(section).model_fields.items():
+            if name not in leave_out:
                 found[name] = _widget(name, field, getattr(section, name), f"{key}_{name}")
     return found
 
 
 def _widget(name: str, field: FieldInfo, value: Any, key: str) -> Any:
-    title, about = name.replace("_", " "), field.description
+    title = field.title or name.replace("_", " ").capitalize()
     kind = field.annotation
-    common: dict[str, Any] = {"help": about, "key": key, "persist_state": "session"}
+    common: dict[str, Any] = {
+        "help": field.description, "key": key, "persist_state": "session", "width": _WIDTH
+    }  # fmt: skip
     if get_origin(kind) is Literal:
         choices = list(get_args(kind))
         return st.selectbox(title, choices, index=choices.index(value), **common)
     if kind is bool:
         return st.toggle(title, value, **common)
-    if kind in (int, float) or isinstance(kind, types.UnionType):
-        low = _bound(field)
-        step: float = 1 if kind is int else 10.0 ** _tens(float(value))
-        low = low if low is None or kind is int else float(low)
-        shape = "%d" if kind is int else "%g"
-        return st.number_input(title, low, None, value, step, format=shape, **common)
+    if kind is int:
+        low, high = _range(field)
+        return st.number_input(title, low, high, value, 1, format="%d", **common)
+    if kind is float:
+        low, high = (bound if bound is None else float(bound) for bound in _range(field))
+        return st.number_input(title, low, high, value, _step(value), format="%g", **common)
     return st.text_input(title, value, **common)
 
 
-def _bound(field: FieldInfo) -> float | int | None:
-    """The least value, where the model gives one."""
+def _range(field: FieldInfo) -> tuple[Any, Any]:
+    """The least and the largest value; a bound that is itself excluded is told by the model."""
+    low = high = None
     for rule in field.metadata:
-        low = getattr(rule, "ge", None)
-        if low is not None:
-            return low  # type: ignore[no-any-return]
-    return None
+        low = next(
+            (v for v in (getattr(rule, n, None) for n in ("ge", "gt")) if v is not None), low
+        )
+        high = next(
+            (v for v in (getattr(rule, n, None) for n in ("le", "lt")) if v is not None), high
+        )
+    return low, high
 
 
-def _tens(value: float) -> int:
-    """The order of magnitude below a value: the step of its buttons."""
-    return -2 if value == 0 else int(f"{abs(value):e}".split("e")[1]) - 1
+def _step(value: float) -> float:
+    """What a press of a button adds: a tenth of the value's order of magnitude."""
+    return 0.01 if value == 0 else 10.0 ** (int(f"{abs(value):e}".split("e")[1]) - 1)

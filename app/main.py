@@ -24,7 +24,8 @@ chosen = st.navigation(
             url_path=None if name == "home" else name,
         )
         for name, (title, about) in PAGES.items()
-    ]
+    ],
+    position="top",  # the width is for pictures and tables
 )
 chosen.run()
 urlstate.save()

@@ -8,13 +8,14 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from u2a_core import jobs
 from u2a_core.config import Settings, load_settings
-from u2a_core.errors import U2AError
+from u2a_core.errors import RunError, U2AError
 from u2a_core.figures import Mode
 from u2a_core.runs import Run, Status, Workspace, demo_assets
 from u2a_core.types import Progress
@@ -27,8 +28,9 @@ MARKS = {
     "failed": (":red-badge[failed]", "failed"),
     "finished": (":green-badge[finished]", "finished"),
 }
-DRAFT = "draft.yaml"
+PROJECTS = {"demo": "embedded demo", "own": "my own model and data"}
 _TICK_S = 2
+_CARD = 224
 
 
 def workspace() -> Workspace:
@@ -48,7 +50,7 @@ def demo_settings() -> Settings:
 
 def draft_file() -> Path:
     """Where the settings of the user's own project are kept."""
-    return workspace().folder / f".{DRAFT}"
+    return workspace().folder / ".draft.yaml"
 
 
 def chosen_project() -> str:
@@ -79,27 +81,41 @@ def label(run: Run) -> str:
     return name if state == "finished" else f"{name} ({MARKS[state][1]})"
 
 
-def pick_run(runs: list[Run], *, key: str, title: str) -> Run | None:
-    """A choice among runs that follows and sets the address's `run`."""
-    names = [workspace().identify(run) for run in runs]
-    wanted = st.session_state.get("run")
-    if wanted is not None and wanted not in names:
-        found = workspace().find(wanted)  # a sentence if there is none
-        st.info(f"{wanted} is a {found.config()['command']} run, which has nothing to show here.")
-    if not names:
+def pick_run(runs: list[Run], *, key: str, empty: str) -> Run | None:
+    """A choice among runs that follows and sets the address's `run`.
+
+    Args:
+        runs: those that the page can show.
+        key: of the widget.
+        empty: what to do where there are none.
+    """
+    state, widget = st.session_state, f"{key}_run"
+    labels = {workspace().identify(run): label(run) for run in runs}
+    wanted = state.get("run")
+    chosen = wanted if wanted in labels else next(iter(labels), None)
+    if wanted is not None and wanted not in labels:
+        try:
+            kind = workspace().find(wanted).config()["command"]
+            st.caption(f"{plain(wanted)} is a {kind} run; this page shows others.")
+        except RunError as error:
+            st.error(f"{error} It may have been deleted or renamed. Choose another run.")
+            chosen = None
+    if not labels:
+        st.info(empty)
         return None
-    chosen = wanted if wanted in names else names[0]
-    labels = dict(zip(names, map(label, runs), strict=True))
-    widget = f"{key}_run"
-    st.session_state[widget] = chosen
+    state[widget] = chosen
 
     def follow() -> None:
-        st.session_state["run"] = st.session_state[widget]
-        st.session_state["sample"] = None
+        state.update(run=state[widget], sample=None)
 
-    st.selectbox(title, names, key=widget, format_func=labels.__getitem__, on_change=follow)
-    if wanted in names or wanted is None:
-        st.session_state["run"] = chosen
+    st.selectbox(
+        "Run", list(labels), key=widget, format_func=labels.__getitem__, on_change=follow,
+        placeholder="Choose a run", index=None if chosen is None else 0,
+    )  # fmt: skip
+    if chosen is None:
+        return None
+    if wanted is None:
+        state["run"] = chosen
     return workspace().find(chosen)
 
 
@@ -113,33 +129,43 @@ def stale_note(run: Run) -> None:
         )
 
 
-@st.fragment(run_every=_TICK_S)
 def live_state(name: str) -> None:
     """A run's state with progress and buttons, every two seconds while it works."""
+    active = workspace().find(name).status().state in jobs.ACTIVE
+    st.fragment(_state, run_every=_TICK_S if active else None)(name)
+
+
+def _state(name: str) -> None:
     try:
         run = workspace().find(name)
-    except U2AError:
-        st.warning("This run was deleted meanwhile. Choose another one.")
-        return
-    status = run.status()
-    seen = f"_state_{name}"
-    before, st.session_state[seen] = st.session_state.get(seen), status.state
-    if before is not None and before != status.state and status.state not in jobs.ACTIVE:
-        st.rerun()
-    _state_line(run, status)
-    if status.state in jobs.ACTIVE:
-        _progress(run.progress(), status)
-        if status.state != "stopping":
-            st.button(
-                "Stop", key=f"stop_{name}", icon=":material/stop:", on_click=jobs.stop, args=(run,)
-            )
-    elif status.state in ("stopped", "failed"):
-        _at_rest(run, name, status)
+        status = run.status()
+        seen = f"_state_{name}"
+        before, st.session_state[seen] = st.session_state.get(seen), status.state
+        if before in jobs.ACTIVE and status.state not in jobs.ACTIVE:
+            st.rerun()
+        _state_line(name, status)
+        if status.state in jobs.ACTIVE:
+            _at_work(run, name, status)
+        else:
+            _at_rest(run, name, status)
+    except RunError as error:
+        st.warning(f"{name} was changed or deleted meanwhile. Choose another run. ({error})")
 
 
-def _state_line(run: Run, status: Status) -> None:
+def _at_work(run: Run, name: str, status: Status) -> None:
+    """A run in progress: how far, how long, its log, and Stop."""
+    _progress(run.progress(), status)
+    if status.state != "stopping":
+        st.button(
+            "Stop", key=f"stop_{name}", icon=":material/stop:", on_click=jobs.stop, args=(run,),
+            help="At the next step, with a checkpoint from which Resume continues",
+        )  # fmt: skip
+    _log(run)
+
+
+def _state_line(name: str, status: Status) -> None:
     said = f": {status.message}" if status.message and status.state != "failed" else ""
-    st.markdown(f"**{workspace().identify(run)}** {MARKS[status.state][0]}{plain(said)}")
+    st.markdown(f"**{plain(name)}** {MARKS[status.state][0]}{plain(said)}")
 
 
 def _progress(lines: list[Progress], status: Status) -> None:
@@ -156,28 +182,35 @@ def _progress(lines: list[Progress], status: Status) -> None:
 
 
 def _at_rest(run: Run, name: str, status: Status) -> None:
-    """A stopped or failed run: what happened, and what can be done."""
+    """A run that nobody works on: what happened, and what can be done."""
     if status.state == "failed":
         st.error(f"The run failed: {plain(status.message)}")
+    if status.state != "finished":
+        _log(run, expanded=status.state == "failed")
+    if run.path.is_relative_to(demo_assets()):
+        return
+    with st.container(horizontal=True):
+        if status.state != "finished" and st.button(
+            "Resume", key=f"resume_{name}", type="primary",
+            help="Continues from the last checkpoint, to the same result",
+        ):  # fmt: skip
+            if not run.lock.alive and not run.finished:  # a second click finds it at work
+                jobs.begin(run)
+            st.rerun()
+        with st.popover("Delete", icon=":material/delete:"):
+            st.markdown(f"Delete **{plain(name)}** with its tables and its model?")
+            if st.button("Delete for good", key=f"delete_{name}"):
+                run.delete()
+                st.session_state.update(run=None, sample=None)
+                st.rerun()
+
+
+def _log(run: Run, *, expanded: bool = False) -> None:
+    """The last lines of a run's log."""
     log = run.log_tail()
     if log:
-        with st.expander("Last lines of the log", expanded=status.state == "failed"):
+        with st.expander("Last lines of the log", expanded=expanded):
             st.code(log, language=None)
-    with st.container(horizontal=True):
-        st.button(
-            "Resume", key=f"resume_{name}", type="primary", on_click=_resume, args=(run, name)
-        )
-        if st.button("Delete", key=f"delete_{name}", help="Removes the run and its tables"):
-            run.delete()
-            st.session_state["run"] = None
-            st.rerun()
-
-
-def _resume(run: Run, name: str) -> None:
-    """Continues a run; a second click finds it at work and changes nothing."""
-    if not run.lock.alive and not run.finished:
-        jobs.begin(run)
-    st.session_state.pop(f"_state_{name}", None)
 
 
 def launch(command: str, settings: Settings) -> None:
@@ -190,6 +223,14 @@ def launch(command: str, settings: Settings) -> None:
 def plain(text: str) -> str:
     """Text whose markup is shown, not followed, in Markdown."""
     return "".join("\\" + c if c in r"\`*_{}[]()<>#+-!|~$:" else c for c in text)
+
+
+def number(place: Any, title: str, value: str, note: str = "", *, help: str = "") -> None:
+    """A number in a frame, with its interval or n beneath."""
+    place.metric(
+        title, value, note or None, delta_color="off", delta_arrow="off", border=True, width=_CARD,
+        help=help or None,
+    )  # fmt: skip
 
 
 def text_box(text: str) -> None:

@@ -35,6 +35,7 @@ FLOORS = {
     "jobs": 10.5,
     "report": 10,
     "demo": 10,
+    "serve": 10,
     "cli": 11,
 }
 """design.md §2; between its floors: what was split off; losses under directional (slopes)."""

@@ -217,45 +217,30 @@ class DemoPlace(Place):
     seed: int = 0
     """Seed of the data, the mislabelling and the sampling; 0 is the committed data."""
     headless: bool = False
-    """Run in the terminal. The workbench will open without it, once it exists."""
+    """Run in the terminal; without it the workbench opens, with the demo's runs."""
 
 
 def _demo(arguments: list[str]) -> int:
     from u2a_core.demo.run import demo_settings
 
     place = _options(DemoPlace, arguments, prog="u2a demo")
+    if not place.headless:
+        if place != DemoPlace():
+            raise ConfigError(
+                "u2a demo takes --out, --seed, --resume and --json together with --headless; got "
+                f"{arguments[0]} alone. Add --headless, or use u2a app --runs DIR."
+            )
+        return _app([])
     settings = demo_settings(place.seed)
     return _execute(_open_run("demo", place, settings), as_json=place.json)
 
 
-@dataclass(frozen=True)
-class AppPlace:
-    """Options of the workbench."""
-
-    runs: Path = Path("runs")
-    """The folder of runs."""
-    port: int = 8501
-    """Where it listens, on this machine only."""
-
-
 def _app(arguments: list[str]) -> int:
     """Becomes the server of the workbench."""
-    place = _options(AppPlace, arguments, prog="u2a app")
-    main = Path(__file__).resolve().parents[1] / "app" / "main.py"
-    options = {
-        "server.port": place.port,
-        "server.address": "localhost",
-        "server.showEmailPrompt": "false",
-        "server.maxUploadSize": 200,
-        "browser.gatherUsageStats": "false",
-        "client.toolbarMode": "viewer",
-        "theme.light.primaryColor": "#0072B2",
-        "theme.dark.primaryColor": "#56B4E9",
-    }
-    words = [f"--{name}={value}" for name, value in options.items()]
-    os.environ["U2A_RUNS"] = str(place.runs.resolve())
-    sys.stderr.write(f"The workbench: http://localhost:{place.port} (Ctrl-C ends it)\n")
-    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(main), *words])
+    from u2a_core.serve import Place as ServerPlace
+    from u2a_core.serve import serve
+
+    return serve(_options(ServerPlace, arguments, prog="u2a app"))
 
 
 def _build_demo(arguments: list[str]) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from u2a_core.models import hide_loading_bars, save_policy
 from u2a_core.results import auc_facts, samples_table, write_descent, write_path
 from u2a_core.reweight import mirror_descent
 from u2a_core.runs import Run
-from u2a_core.types import Estimate, Progress, Weights
+from u2a_core.types import Batch, Estimate, Progress, Weights
 from u2a_core.unlearn import step_seed
 from u2a_core.weights import uniform
 
@@ -68,14 +68,28 @@ class Watch:
         self.run.append_progress(progress)
         self.show(progress)
 
+    def over(self, stage: str, batches: list[Batch]) -> Iterator[Batch]:
+        """The batches one by one, with a line of progress for each; ends the command if told to."""
+        done, total = 0, sum(len(batch.index) for batch in batches)
+        self.tell(stage, 0, total)
+        for batch in batches:
+            if self.stopping():
+                raise Stopped(f"at sample {done} of {total}; resumed, the pass begins anew")
+            yield batch
+            done += len(batch.index)
+            self.tell(stage, done, total)
+
 
 def run_gains(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
     """`u2a gains`: the marginal gain of every negative sample at θ₀."""
     experiment = _loaded(settings, watch)
     n = experiment.problem.size
-    watch.tell("scoring samples", 0, n)
-    report = experiment.scorer(uniform(n), seed=_first_seed(settings), check=True)
-    watch.tell("scoring samples", n, n)
+    report = experiment.scorer(
+        uniform(n),
+        seed=_first_seed(settings),
+        check=True,
+        passing=partial(watch.over, "scoring samples"),
+    )
     nll = per_sample_losses(
         experiment.policy.model, list(experiment.problem.batches), NegativeLogLikelihood()
     )

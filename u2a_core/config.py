@@ -36,14 +36,15 @@ class ModelSettings(_Section):
     """Where to compute: auto, cpu, cuda, cuda:1, mps."""
     parameters: Literal["full", "last_n", "lora"] = "full"
     """What is trained: all weights, the last layers, or a LoRA adapter."""
-    last_layers: Count = 1
+    last_layers: Annotated[Count, Field(title="Layers trained, for last_n")] = 1
     """How many transformer layers, counted from the output, for last_n."""
-    lora_rank: Count = 8
+    lora_rank: Annotated[Count, Field(title="LoRA rank")] = 8
     """Rank of the adapter, for lora."""
-    lora_alpha: Count = 16
+    lora_alpha: Annotated[Count, Field(title="LoRA α")] = 16
     """Scale of the adapter (α/rank multiplies it), for lora."""
-    max_length: Annotated[int, Field(ge=8)] = 512
-    """Longest prompt plus reply in tokens; longer replies are cut, and counted."""
+    max_length: Annotated[int, Field(title="Longest prompt plus reply (tokens)", ge=0)] = 0
+    """Longest prompt plus reply in tokens; longer replies are cut, and counted. 0: the model's
+    context, at most 1024."""
 
 
 class DataSettings(_Section):
@@ -73,15 +74,15 @@ class ObjectiveSettings(_Section):
     reward: str = ""
     """The reward r(x, y): module:function (installed, or module.py beside the settings file), or a
     folder or hub id of a sequence classifier."""
-    max_prompts: Count = 256
+    max_prompts: Annotated[Count, Field(title="Prompts or pairs that measure J")] = 256
     """At most so many prompts (for preference: pairs) measure J, drawn by the seed."""
-    samples: Annotated[int, Field(ge=2)] = 4
+    samples: Annotated[int, Field(title="Replies per prompt", ge=2)] = 4
     """Replies sampled per prompt, at least 2 for the leave-one-out baseline."""
-    temperature: Positive = 1.0
+    temperature: Annotated[Positive, Field(title="Temperature of the evaluation")] = 1.0
     """Sampling temperature of the evaluation; the gradient of J always uses 1."""
-    max_new_tokens: Count = 64
+    max_new_tokens: Annotated[Count, Field(title="Longest sampled reply (tokens)")] = 64
     """Longest sampled reply, in tokens."""
-    dpo_beta: Positive = 0.3
+    dpo_beta: Annotated[Positive, Field(title="DPO β")] = 0.3
     """Scale of the log-ratio margin, for preference."""
 
 
@@ -94,34 +95,34 @@ class InnerSettings(_Section):
     """sgd: plain gradient descent, whose step Eq. 8 assumes; adamw: adaptive."""
     learning_rate: Positive = 0.05
     """Size of one inner step."""
-    steps: Count = 30
+    steps: Annotated[Count, Field(title="Inner steps")] = 30
     """Budget of inner steps, the same for every arm that is compared."""
-    npo_beta: Positive = 0.1
+    npo_beta: Annotated[Positive, Field(title="NPO β")] = 0.1
     """NPO's β on the sequence log-ratio."""
-    lam: NonNegative = 0.0
+    lam: Annotated[NonNegative, Field(title="Proximal λ")] = 0.0
     """λ of the proximal term λ‖θ−θ₀‖²; 0 leaves it out."""
-    lam_retain: NonNegative = 1.0
+    lam_retain: Annotated[NonNegative, Field(title="Retain λ_r")] = 1.0
     """λ_r of the retain term, for graddiff."""
-    samples_per_step: Annotated[int, Field(ge=0)] = 0
+    samples_per_step: Annotated[int, Field(title="Samples per inner step", ge=0)] = 0
     """Negative samples per inner step, drawn uniformly; 0 takes all."""
-    max_grad_norm: Positive = 10.0
+    max_grad_norm: Annotated[Positive, Field(title="Largest gradient norm")] = 10.0
     """Clips the gradient of the inner problem to this length."""
-    nll_bound: NonNegative = 0.0
+    nll_bound: Annotated[NonNegative, Field(title="NLL bound (nat per token)")] = 0.0
     """Stops when the weighted mean NLL of the negatives stays above this; 0: ln(vocabulary)."""
-    retain_bound: Positive = 2.0
+    retain_bound: Annotated[Positive, Field(title="Retain bound (nat per token)")] = 2.0
     """Stops, and goes back to the best step, when the retain loss has grown by more than this."""
 
 
 class OuterSettings(_Section):
     """The outer problem: how the weights follow the gains (Eqs. 5, 8-10)."""
 
-    step_size: NonNegative = 0.2
+    step_size: Annotated[NonNegative, Field(title="Step size η (in 1/std of the slopes)")] = 0.2
     """η of mirror descent, in units of 1/std of the slopes; 0 keeps uniform weights."""
-    sparsity: NonNegative = 0.0
+    sparsity: Annotated[NonNegative, Field(title="Sparsity β")] = 0.0
     """β of Eq. 5; pushes small weights to zero."""
-    steps_per_round: Count = 1
+    steps_per_round: Annotated[Count, Field(title="Inner steps per round")] = 1
     """Inner steps between two updates of the weights, and between two measurements of J."""
-    prune_below: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    prune_below: Annotated[float, Field(title="Prune below (share of 1/n)", ge=0, lt=1)] = 0.01
     """Drops a sample whose weight falls below this share of the uniform weight 1/n."""
 
 
@@ -130,7 +131,7 @@ class EvaluationSettings(_Section):
 
     reward: str = ""
     """The reward that measures; empty: the objective's own."""
-    samples: Count = 2
+    samples: Annotated[Count, Field(title="Replies per test prompt")] = 2
     """Replies sampled per test prompt."""
 
 

@@ -39,7 +39,8 @@ def slopes(
 
     Args:
         model: its trainable parameters span the space of v.
-        batches: right-padded; `index` places each row's slope in the result.
+        batches: right-padded; `index` places each row's slope in the result. Read one by one, so
+            that whoever makes them sees how far the pass is.
         loss: ℓ, one value per row.
         along: v, trainable parameter name → tensor.
 
@@ -50,9 +51,12 @@ def slopes(
         ConfigError: if `along` does not match the trainable parameters.
     """
     _check_direction(model, along)
-    held = list(batches)
+    held: list[Batch] = []
+    pieces: list[Tensor] = []
     with _scoring(model, along) as contraction:
-        pieces = [contraction.run(model, batch, loss) for batch in held]
+        for batch in batches:
+            held.append(batch)
+            pieces.append(contraction.run(model, batch, loss))
         missing = contraction.uncovered()
     if missing:
         warnings.warn(

@@ -210,7 +210,7 @@ def load_objective(
 def _encoded(
     policy: Policy, samples: Sequence[Sample], settings: Settings
 ) -> tuple[tuple[Batch, ...], EncodingReport]:
-    encoded, report = encode(samples, policy.tokenizer, max_length=settings.model.max_length)
+    encoded, report = encode(samples, policy.tokenizer, max_length=policy.max_length)
     size = settings.data.tokens_per_batch
     packed = batches(encoded, tokens_per_batch=size, pad_id=policy.pad_id)
     return tuple(batch.to(policy.device) for batch in packed), report
@@ -225,7 +225,7 @@ def _pair_batches(
         for i, pair in enumerate(pairs)
         for side in ("chosen", "rejected")
     ]
-    encoded, _ = encode(samples, policy.tokenizer, max_length=settings.model.max_length)
+    encoded, _ = encode(samples, policy.tokenizer, max_length=policy.max_length)
     longest = max(len(row.input_ids) for row in encoded)
     size = 2 * max(1, settings.data.tokens_per_batch // (2 * longest))
     out = []

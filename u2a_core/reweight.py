@@ -7,7 +7,7 @@ samples whose gain turns positive only after others have been unlearned.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,7 @@ from u2a_core.descent import Choice, UnlearnState
 from u2a_core.directional import identity_error, slopes
 from u2a_core.errors import NumericalError
 from u2a_core.objectives import Objective
-from u2a_core.types import GainReport, Weights
+from u2a_core.types import Batch, GainReport, Weights
 from u2a_core.unlearn import InnerProblem, step_seed
 from u2a_core.weights import exponentiated_gradient, marginal_gain, prune
 
@@ -47,13 +47,21 @@ class Scorer:
         inner = self.problem.settings
         return Ridge(inner.lam or implied_lam(inner.learning_rate, inner.steps))
 
-    def __call__(self, weights: Weights, *, seed: int, check: bool = False) -> GainReport:
+    def __call__(
+        self,
+        weights: Weights,
+        *,
+        seed: int,
+        check: bool = False,
+        passing: Callable[[list[Batch]], Iterable[Batch]] = iter,
+    ) -> GainReport:
         """Slopes and gains at θ.
 
         Args:
             weights: ω.
             seed: of the objective's samples.
             check: whether to verify Σ_k s_k = v·∇Σ_k ℓ_k by one backward pass.
+            passing: yields the batches as they are scored; tells progress, or stops the pass.
 
         Raises:
             NumericalError: if the check fails, or a slope is not finite.
@@ -62,7 +70,7 @@ class Scorer:
         estimate, gradient = self.objective.value_and_gradient(model, seed=seed)
         direction = self.ridge.solve(gradient).value
         # one number a sample: weights and gains live on the CPU, wherever the model is
-        values = slopes(model, batches, self.problem.loss, along=direction).cpu()
+        values = slopes(model, passing(batches), self.problem.loss, along=direction).cpu()
         report = GainReport(
             slopes=values,
             gains=marginal_gain(values, weights, sparsity=self.sparsity),

@@ -3,6 +3,7 @@
 import difflib
 import html
 import re
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -13,6 +14,11 @@ from u2a_core.runs import Run
 
 ORIGINAL = "original"
 PER_PAGE = 8
+MOST_DRAWN = 20
+COLUMNS = {
+    "name": "run", "mean": "reward ↑", "steps": "steps kept",
+    "effective_samples": "effective samples",
+}  # fmt: skip
 COLOURS = {"light": ("#F6D5BD", "#CFE6F4"), "dark": ("#6B3A12", "#1B4A66")}
 
 
@@ -32,27 +38,41 @@ def page() -> None:
     _replies(runs)
 
 
-def _rewards(runs: dict[str, Run]) -> None:
-    """The table and picture of mean rewards."""
-    rows = []
-    for name, run in runs.items():
-        report = run.report()
-        reward = (report.get("reward") or {}).get("after")
+def rewards_table(reports: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """One row a run and one an original model, by falling reward on the test prompts.
+
+    Args:
+        reports: run → its report; those without a measured reward are left out.
+    """
+    rows: list[dict[str, Any]] = []
+    originals: dict[str, dict[str, Any]] = {}
+    for name, report in reports.items():
+        reward = report.get("reward") or {}
         if reward:
-            rows.append(
-                {"name": name, **reward, "steps kept": report["steps"],
-                 "effective samples": report["effective_samples"], "seconds": report["seconds"]}
-            )  # fmt: skip
-    if not rows:
+            facts = {key: report[key] for key in ("steps", "effective_samples", "seconds")}
+            rows.append({"name": name, **reward["after"], **facts})
+            originals.setdefault(str(reward["before"]), {"name": name, **reward["before"]})
+    alone = len(originals) == 1
+    for row in originals.values():
+        rows.append(row | {"name": ORIGINAL if alone else f"{ORIGINAL} of {row['name']}"})
+    table = pd.DataFrame(rows)
+    return table if table.empty else table.sort_values("mean", ascending=False, ignore_index=True)
+
+
+def _rewards(runs: dict[str, Run]) -> None:
+    """The picture and the table of mean rewards."""
+    table = rewards_table({name: run.report() for name, run in runs.items()})
+    if table.empty:
         st.info("No run has test prompts and a reward, so there is nothing to rank.")
         return
-    table = pd.DataFrame(rows).sort_values("mean", ascending=False, ignore_index=True)
     st.plotly_chart(
-        figures.rewards(table.head(16), parts.mode()), theme=None, key="rewards",
+        figures.rewards(table.head(MOST_DRAWN), parts.mode()), theme=None, key="rewards",
         alt="Mean reward of every run with its 95 % interval",
     )  # fmt: skip
-    with st.expander("Table"):
-        shown = table.rename(columns={"name": "run", "mean": "reward ↑"})
+    if len(table) > MOST_DRAWN:
+        st.caption(f"The best {MOST_DRAWN} of {len(table)}; the table holds all.")
+    with st.expander("Table with intervals, CSV"):
+        shown = table.rename(columns=COLUMNS)
         number = st.column_config.NumberColumn
         st.dataframe(
             shown, hide_index=True, alt="Rewards",
@@ -98,6 +118,7 @@ def _replies(runs: dict[str, Run]) -> None:
         st.info("These two have no test prompts in common, so no replies can be set side by side.")
         return
     _difference(pairs)
+    _drawn_alike(runs[b], None if a == ORIGINAL else runs[a])
     _page_of_pairs(pairs, a, b)
 
 
@@ -137,21 +158,37 @@ def _difference(pairs: pd.DataFrame) -> None:
     )
 
 
+def _drawn_alike(ours: Run, theirs: Run | None) -> None:
+    """How the replies were sampled; a warning where A and B were not sampled alike."""
+    drawn = [
+        (settings.objective.temperature, settings.seed)
+        for settings in (run.settings() for run in (ours, theirs) if run is not None)
+    ]
+    temperature, seed = drawn[0]
+    st.caption(f"Sampled at temperature {temperature:g} with seed {seed}, the same for both.")
+    if len(set(drawn)) > 1:
+        st.warning(
+            f"A was sampled at temperature {drawn[1][0]:g} with seed {drawn[1][1]}, so part of the "
+            "difference is the draw's."
+        )
+
+
 def _page_of_pairs(pairs: pd.DataFrame, a: str, b: str) -> None:
     """A page of replies with their word differences."""
-    order, only, number, export = st.columns([3, 2, 2, 1], vertical_alignment="bottom")
-    falls = order.selectbox("Sort", ["largest rise first", "largest fall first"], key="order")
-    if only.toggle("Only replies that differ", value=True, key="only_changed"):
+    controls = st.container(horizontal=True, vertical_alignment="bottom")
+    orders = ["largest rise first", "largest fall first"]
+    falls = controls.selectbox("Sort", orders, key="order", width=220)
+    if controls.toggle("Only replies that differ", value=True, key="only_changed"):
         pairs = pairs[pairs["reply_a"] != pairs["reply_b"]]
     if falls == "largest fall first":
         pairs = pairs.iloc[::-1]
-    with export:
+    pages = max(1, -(-len(pairs) // PER_PAGE))
+    at = int(controls.number_input(f"Page of {pages}", 1, pages, 1, key=f"page_{a}_{b}", width=160))
+    with controls:
         parts.download(pairs, f"{a}-{b}".replace("/", "-"), key="pairs_csv")
     if pairs.empty:
         st.info("All replies are the same.")
         return
-    pages = -(-len(pairs) // PER_PAGE)
-    at = int(number.number_input(f"Page of {pages}", 1, pages, 1, key=f"page_{a}_{b}"))
     for row in pairs.iloc[(at - 1) * PER_PAGE : at * PER_PAGE].to_dict("records"):
         with st.container(border=True):
             st.caption(
@@ -165,19 +202,29 @@ def _page_of_pairs(pairs: pd.DataFrame, a: str, b: str) -> None:
 
 
 def word_diff(old: str, new: str, colours: tuple[str, str]) -> tuple[str, str]:
-    """Both texts as escaped HTML: removed words struck in the first, added ones underlined."""
-    a, b = re.findall(r"\s+|\S+", old), re.findall(r"\s+|\S+", new)
-    removed, added = (
-        f'<span style="background:{colours[0]};text-decoration:line-through">',
-        f'<span style="background:{colours[1]};text-decoration:underline">',
+    """Both texts as escaped HTML: removed words struck in the first, added ones underlined.
+
+    Words are compared without the space before them, so a stretch of changed words is one mark.
+    """
+    a, b = re.findall(r"\s*\S+", old), re.findall(r"\s*\S+", new)
+    matcher = difflib.SequenceMatcher(
+        None, [word.strip() for word in a], [word.strip() for word in b], autojunk=False
     )
     left, right = [], []
-    for kind, i, j, k, m in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-        first, second = html.escape("".join(a[i:j])), html.escape("".join(b[k:m]))
+    for kind, i, j, k, m in matcher.get_opcodes():
         same = kind == "equal"
-        left.append(first if same or not first else f"{removed}{first}</span>")
-        right.append(second if same or not second else f"{added}{second}</span>")
+        left.append(_marked("".join(a[i:j]), "" if same else colours[0], "line-through"))
+        right.append(_marked("".join(b[k:m]), "" if same else colours[1], "underline"))
     return "".join(left), "".join(right)
+
+
+def _marked(text: str, colour: str, line: str) -> str:
+    """Escaped text, with its mark where a colour is given."""
+    if not colour or not text.strip():
+        return html.escape(text)
+    space = text[: len(text) - len(text.lstrip())]
+    style = f"background:{colour};text-decoration:{line}"
+    return f'{html.escape(space)}<span style="{style}">{html.escape(text.lstrip())}</span>'
 
 
 parts.guarded(page)

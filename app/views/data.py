@@ -8,36 +8,40 @@ import pandas as pd
 import streamlit as st
 import yaml
 
-from app import parts
-from u2a_core.config import Settings, parse_settings, resolved
+from app import forms, parts
+from u2a_core.config import DataSettings, Settings, parse_settings, resolved
 from u2a_core.data import DataReport, inspect_data, load_negatives, replace_file
 from u2a_core.errors import U2AError
 from u2a_core.runs.files import writing
 from u2a_core.types import prompt_text
 
 ROLES = {
-    "negatives": "Negatives: replies to unlearn, with their prompts",
-    "preferences": "Preference pairs: prompt, chosen, rejected",
-    "retain": "Retain set: replies whose skill must survive (needed by GradDiff)",
-    "prompts": "Test prompts: for the comparison before and after, never for a decision",
-}
+    "negatives": ("Negatives", "replies to unlearn, with their prompts; needed"),
+    "preferences": ("Preference pairs", "prompt, chosen, rejected; J compares them or asks them"),
+    "objective_prompts": (
+        "Prompts for J", "whose sampled replies are rewarded; else those of the pairs or negatives"
+    ),
+    "retain": ("Retain set", "replies whose skill must survive; needed by GradDiff"),
+    "prompts": ("Test prompts", "for the comparison before and after, never for a decision"),
+}  # fmt: skip
 WAYS = {
-    "model": "A reward model (sequence classifier), asked about sampled replies",
-    "function": "A reward function of mine, module.py:function",
-    "pairs": "Preference pairs alone",
+    "model": "By a reward model: a sequence classifier scores sampled replies",
+    "function": "By a reward function of mine: file.py:function scores sampled replies",
+    "pairs": "By preference pairs alone: no reward is needed",
 }
 KINDS = ("jsonl", "json", "csv", "parquet", "txt")
 MOST_ROWS = 1_000
 SHOWN_FAULTS = 10
+NUMBER = 190
 
 
 def page() -> None:
     """The page."""
     st.title("Data")
-    names = {"demo": "Embedded demo", "own": "My own model and data"}
     chosen = st.segmented_control(
-        "Project", list(names), format_func=names.__getitem__, default=parts.chosen_project(),
-        key="project_choice", help="Jobs are launched with this project's model and files",
+        "Project", list(parts.PROJECTS), default=parts.chosen_project(), key="project_choice",
+        format_func=lambda name: parts.PROJECTS[name].capitalize(),
+        help="Jobs are launched with this project's model and files",
     )  # fmt: skip
     st.session_state["project"] = chosen or parts.chosen_project()
     if st.session_state["project"] == "own":
@@ -51,12 +55,17 @@ def _own() -> None:
     """The form of a user's own project; saved as settings that the command line reads too."""
     draft = parts.project() if parts.draft_file().exists() else Settings()
     with st.form("own", border=True):
+        st.subheader("Model")
         path = st.text_input(
             "Model folder or hub id", draft.model.path, key="own_model",
             help="A causal language model with a chat template, in safetensors",
         )  # fmt: skip
-        files = {role: _file_field(role, title, draft) for role, title in ROLES.items()}
-        st.markdown("**How is alignment measured (J)?** One of three:")
+        with st.expander("What is trained, number format, device"):
+            model = forms.section_form(draft.model, key="own_model", leave_out=("path",))
+        st.subheader("Files")
+        st.caption("JSONL, JSON, CSV or Parquet. Upload a file, or name it by its path.")
+        files = {role: _file_field(role, draft) for role in ROLES}
+        st.subheader("Objective J: how is alignment measured?")
         ways = list(WAYS)
         way = st.radio(
             "How J is measured", ways, format_func=WAYS.__getitem__, index=ways.index(_way(draft)),
@@ -66,10 +75,11 @@ def _own() -> None:
             "Reward model's folder or hub id, or file.py:function",
             draft.objective.reward,
             key="own_reward",
-            help="Prompts come from the pairs, or from the negatives where there are no pairs",
+            help="function(prompts, replies) returns a score for each reply, higher = better. "
+            "Unused where J compares preference pairs alone",
         )
         if st.form_submit_button("Check and save", type="primary"):
-            _save(draft, path, files, str(way), reward)
+            _save(draft, {**model, "path": path.strip()}, files, str(way), reward)
     if parts.draft_file().exists():
         st.download_button(
             "settings.yaml", parts.draft_file().read_text("utf-8"), "settings.yaml",
@@ -77,15 +87,15 @@ def _own() -> None:
         )  # fmt: skip
 
 
-def _file_field(role: str, title: str, draft: Settings) -> tuple[Any, str]:
+def _file_field(role: str, draft: Settings) -> tuple[Any, str]:
     """An upload or a path for one file."""
-    st.markdown(f"**{title}**")
-    left, right = st.columns(2)
+    title, about = ROLES[role]
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
     upload = left.file_uploader(
-        f"Upload {role}", type=list(KINDS), key=f"own_upload_{role}", label_visibility="collapsed"
+        f"**{title}**: {about}", type=list(KINDS), key=f"own_upload_{role}", max_upload_size=200
     )
     path = right.text_input(
-        f"Path or hub id of the {role}", getattr(draft.data, role), key=f"own_path_{role}",
+        f"or path or hub id ({title.lower()})", getattr(draft.data, role), key=f"own_path_{role}",
         help="On this machine; an upload takes its place",
     )  # fmt: skip
     return upload, path
@@ -98,11 +108,14 @@ def _way(draft: Settings) -> str:
 
 
 def _save(
-    draft: Settings, path: str, files: dict[str, tuple[Any, str]], way: str, reward: str
+    draft: Settings,
+    model: dict[str, Any],
+    files: dict[str, tuple[Any, str]],
+    way: str,
+    reward: str,
 ) -> None:
     """Keeps the project's settings, or says what is missing; nothing typed is lost."""
-    raw = draft.model_dump(mode="json")
-    raw["model"]["path"] = path.strip()
+    raw = draft.model_dump(mode="json") | {"model": model}
     for role, (upload, typed) in files.items():
         raw["data"][role] = typed.strip() if upload is None else str(_stored(upload))
     raw["objective"]["kind"] = "preference" if way == "pairs" else "sampled_reward"
@@ -148,32 +161,46 @@ def _stored(upload: Any) -> Path:
 
 def _reports(settings: Settings) -> None:
     """Each file: what is usable, and what is not, line by line."""
-    with st.spinner("Reading the files"):
-        reports = inspect_data(settings.data)
-    for report in reports:
+    files = [
+        Path(path) for name, path in settings.local_paths().items() if name.startswith("data.")
+    ]
+    state = tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+    for report in _inspected(settings.data.model_dump_json(), state):
         with st.container(border=True):
             _report(report)
 
 
+@st.cache_data(max_entries=4, show_spinner="Reading the files")
+def _inspected(settings: str, state: tuple[object, ...]) -> list[DataReport]:
+    """The files' reports, read anew when the settings or the files' state have changed."""
+    return inspect_data(DataSettings.model_validate_json(settings))
+
+
 def _report(report: DataReport) -> None:
-    st.subheader(report.role.replace("_", " ").capitalize())
+    st.subheader(ROLES[report.role][0])
     st.caption(parts.plain(report.path or "no file"))
     if report.error:
         st.error(parts.plain(report.error))
         return
-    usable, faults, twice, length = st.columns(4)
-    usable.metric("Usable", f"{report.usable:,}")
-    faults.metric("Faults", f"{len(report.faults):,}")
-    twice.metric("Duplicates dropped", f"{report.duplicates:,}")
-    length.metric(
-        "Characters, median", f"{report.median_length:.0f}", help=f"longest {report.longest:,}"
-    )
+    row = st.container(horizontal=True)
+    row.metric("Usable", f"{report.usable:,}", width=NUMBER)
+    row.metric("Faults", f"{len(report.faults):,}", width=NUMBER)
+    row.metric("Duplicates dropped", f"{report.duplicates:,}", width=NUMBER)
+    row.metric(
+        "Median length", f"{report.median_length:.0f} characters", width=NUMBER,
+        help=f"the longest has {report.longest:,}",
+    )  # fmt: skip
     if report.faults:
         lines = [f"line {f.line}: {f.reason}" for f in report.faults[:SHOWN_FAULTS]]
         more = len(report.faults) - len(lines)
         lines += [f"and {more} more"] if more else []
-        st.warning("A job refuses a file with faults. Mend or remove:")
+        st.warning(
+            "These lines cannot be used. A job leaves out and counts those that lack something; "
+            "it refuses a file with a line that is no record at all until that is mended."
+        )
         st.code("\n".join(lines), language=None)
+        table = pd.DataFrame([(f.line, f.reason) for f in report.faults], columns=["line", "fault"])
+        parts.download(table, f"{report.role}-faults", key=f"faults_{report.role}")
     if report.role == "negatives":
         _table(report.path)
     else:

@@ -26,13 +26,13 @@ def page() -> None:
     )
     space = parts.workspace()
     runs = [run for run in (*space.runs(), *space.shipped()) if _has_gains(run)]
-    top, button = st.columns([4, 1], vertical_alignment="bottom")
-    with top:
-        run = parts.pick_run(runs, key="gains", title="Run")
-    with button:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        run = parts.pick_run(
+            runs, key="gains",
+            empty="No gains yet. Compute them with the button, or open the demo on Home.",
+        )  # fmt: skip
         _recompute()
     if run is None:
-        st.info("No gains yet. Compute them with the button above, or open the demo on Home.")
         return
     if not run.finished:
         parts.live_state(space.identify(run))
@@ -78,41 +78,46 @@ def _explore(run: Run) -> None:
 
 
 def _numbers(run: Run, table: pd.DataFrame) -> None:
-    report = run.report()
+    """What the run says of all samples, each number with its n and its interval."""
+    report, row = run.report(), st.container(horizontal=True)
     helps = int((table["gain"] > 0).sum())
-    count = share = objective = auc = st.container(horizontal=True)
-    count.metric("Negative samples", f"{len(table):,}", border=True, width=212)
-    share.metric(
-        "Help when unlearned", f"{helps / len(table):.0%}", border=True, width=212,
-        help=f"{helps} of {len(table)} have a positive gain, at this model and with these prompts",
+    parts.number(row, "Negative samples", f"{len(table):,}", run.settings().inner.method.upper())
+    parts.number(
+        row, "Help when unlearned", f"{helps / len(table):.0%}", f"{helps} of {len(table)}",
+        help="samples with a positive gain, at this model and with these prompts",
     )  # fmt: skip
     found = report["objective"]
     if "mean" in found:
-        half = (found["high"] - found["low"]) / 2
-        objective.metric(
-            "J before", f"{found['mean']:+.3f} ± {half:.3f}", border=True, width=212,
-            help=f"mean and 95 % interval over n = {found['n']} prompts",
+        parts.number(
+            row, "Objective J ↑", f"{found['mean']:+.3f}",
+            f"[{found['low']:+.3f}, {found['high']:+.3f}], n = {found['n']}",
+            help="at the original model: mean over n prompts, with its 95 % interval",
         )  # fmt: skip
     else:
-        objective.metric(
-            "J at the kept step", f"{found['after']:+.3f}", border=True, width=212,
-            help=f"before: {found['before']:+.3f}; on J's own prompts, by which the step was "
-            "chosen. For the test prompts see Compare",
+        parts.number(
+            row, "Objective J ↑", f"{found['after']:+.3f}", f"from {found['before']:+.3f}",
+            help="at the kept step, on J's own prompts, by which that step was chosen; "
+            "Compare has the test prompts, with intervals",
         )  # fmt: skip
     known = report.get("gains") or {}
     if known:
         key = "auc_accumulated" if "auc_accumulated" in known else "auc_first_round"
         low, high = known["intervals"][key]
-        auc.metric(
-            "Finds the mislabelled (AUC)", f"{known[key]:.3f}", border=True, width=212,
-            help=f"95 % [{low:.3f}, {high:.3f}], n = {known['n']}; from the demo's file of truth, "
-            "which no gain has seen; 0.5 = chance, 1 = perfect",
+        parts.number(
+            row, "AUC for mislabels", f"{known[key]:.3f}",
+            f"[{low:.3f}, {high:.3f}], n = {known['n']}",
+            help="How well gains tell real negatives from good replies flagged by mistake: 0.5 = "
+            "chance, 1 = perfect; with 95 % interval. The file of truth is read only for this",
         )  # fmt: skip
 
 
 @st.fragment
 def linked(name: str, measure: str) -> None:
     """Pictures ↔ table ↔ sample: the same samples selected, by id."""
+    parts.guarded(lambda: _linked(name, measure))
+
+
+def _linked(name: str, measure: str) -> None:
     run = parts.workspace().find(name)
     table = _table(run, measure)
     state = st.session_state
@@ -133,12 +138,13 @@ def linked(name: str, measure: str) -> None:
     )  # fmt: skip
     shown = _filtered(table)
     chosen = [i for i in state["chosen"] if i in set(table["id"])]
-    say, clear, save = st.columns([6, 1, 1], vertical_alignment="center")
-    say.markdown(f"**Selected {len(chosen)}** of {len(table):,}; listed {len(shown):,}")
-    if clear.button("Clear", disabled=not chosen, width="stretch"):
-        state.update(chosen=[], sample=None, generation=state["generation"] + 1)
-        st.rerun(scope="fragment")
-    with save:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            f"**Selected {len(chosen)}** of {len(table):,}; listed {len(shown):,}", width="stretch"
+        )
+        if st.button("Clear", disabled=not chosen, help="Selects none"):
+            state.update(chosen=[], sample=None, generation=state["generation"] + 1)
+            st.rerun(scope="fragment")
         parts.download(shown.drop(columns=["rank"]), f"{name}-gains", key="gains_csv")
     _grid(shown, chosen)
     _sample(table, chosen)
@@ -160,20 +166,20 @@ def _from_table(key: str, ids: list[str]) -> None:
 
 def _filtered(table: pd.DataFrame) -> pd.DataFrame:
     """The rows that the filters leave."""
-    side, search, kind = st.columns([2, 3, 2], vertical_alignment="bottom")
+    side = search = kind = st.container(horizontal=True, vertical_alignment="bottom")
     tests: dict[str, Callable[[pd.Series], pd.Series]] = {
         "all": lambda gain: gain.notna(),
         "helps": lambda gain: gain > 0,
         "hurts": lambda gain: gain <= 0,
     }
     which = side.segmented_control("Show", list(tests), default="all", key="side") or "all"
-    words = search.text_input("Search in prompt and reply", key="search")
+    words = search.text_input("Search in prompt and reply", key="search", width=320)
     shown = table[tests[which](table["gain"])]
     if words:
         text = shown["prompt"].str.cat(shown["response"], sep=" ")
         shown = shown[text.str.contains(words, case=False, regex=False)]
     kinds = sorted(k for k in table["kind"].unique() if k)
-    picked = kind.multiselect("Kind", kinds, key="kinds") if kinds else []
+    picked = kind.multiselect("Kind", kinds, key="kinds", width=320) if kinds else []
     return shown[shown["kind"].isin(picked)] if picked else shown
 
 
@@ -223,19 +229,16 @@ def _sample(table: pd.DataFrame, chosen: list[str]) -> None:
     row = found.iloc[0]
     among = chosen if state["sample"] in chosen else [state["sample"]]
     place = among.index(state["sample"])
-    with st.container(border=True, width=212):
-        title, back, on = st.columns([8, 1, 1], vertical_alignment="center")
-        title.markdown(
-            f"**Sample {parts.plain(str(row['id']))}**: gain {row['gain']:+.3f}, "
-            f"rank {row['rank']} of {len(table)}, {place + 1} of {len(among)} selected"
-        )
-        if back.button("←", disabled=place == 0, key="back", help="previous", width="stretch"):
-            state["sample"] = among[place - 1]
-            st.rerun()
-        if on.button("→", disabled=place + 1 == len(among), key="on", help="next", width="stretch"):
-            state["sample"] = among[place + 1]
-            st.rerun()
-        asked, replied, facts = st.columns([4, 4, 2])
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(
+                f"**Sample {parts.plain(str(row['id']))}**: gain {row['gain']:+.3f}, "
+                f"rank {row['rank']} of {len(table)}, {place + 1} of {len(among)} selected",
+                width="stretch",
+            )
+            _arrow("←", "previous", among, place - 1)
+            _arrow("→", "next", among, place + 1)
+        asked, replied, facts = st.columns([3, 3, 2])
         with asked:
             st.caption("Prompt")
             parts.text_box(row["prompt"])
@@ -248,6 +251,14 @@ def _sample(table: pd.DataFrame, chosen: list[str]) -> None:
             lines += [f"NLL {row['nll']:.3f} nat per token"] if "nll" in row else []
             lines += [f"weight ω {row['weight']:.5f}"] if "weight" in row else []
             st.markdown("  \n".join(lines))
+
+
+def _arrow(title: str, about: str, among: list[str], place: int) -> None:
+    """A button to another sample of the selection."""
+    there = 0 <= place < len(among)
+    if st.button(title, disabled=not there, key=about, help=about):
+        st.session_state["sample"] = among[place]
+        st.rerun()
 
 
 parts.guarded(page)

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 
-import pandas as pd
 import psutil
 import streamlit as st
 
@@ -12,7 +11,7 @@ from u2a_core import jobs
 from u2a_core.runs import Run
 
 GIB = 2**30
-_CARD = 200
+MOST_RECENT = 8
 
 
 def page() -> None:
@@ -25,9 +24,10 @@ def page() -> None:
     )
     row = st.container(horizontal=True)
     if row.button("Open the demo", type="primary", icon=":material/play_arrow:"):
-        st.session_state.update(run="demo-gains", project="demo", sample=None)
+        st.session_state.update(run="demo-gains", project="demo", sample=None, a=None, b=None)
         st.switch_page("views/gains.py")
     if row.button("Use my own data", icon=":material/upload:"):
+        st.session_state["project"] = "own"
         st.switch_page("views/data.py")
     _running()
     _recent()
@@ -42,44 +42,58 @@ def _running() -> None:
     if not active:
         st.caption("Nothing is running.")
     for run in active:
-        name = parts.workspace().identify(run)
-        state, link = st.columns([4, 1])
         lines = run.progress()
         step = f"{lines[-1].stage} {lines[-1].step} of {lines[-1].total}" if lines else ""
-        state.markdown(f"**{name}** {parts.MARKS[run.status().state][0]} {step}")
-        link.page_link("views/unlearn.py", label="Watch", query_params={"run": name})
+        _line(run, step)
 
 
 def _recent() -> None:
-    """The newest runs; the demo's where there are none."""
+    """The newest runs that are at rest."""
     st.subheader("Recent runs")
-    runs = parts.workspace().runs()[:50]
+    runs = [run for run in parts.workspace().runs() if run.status().state not in jobs.ACTIVE]
     if not runs:
         st.caption(
             f"No runs in {parts.workspace().folder} yet. The demo's runs ship with the workbench: "
             "open it above, or launch one on the Unlearn page."
         )
-        return
-    st.dataframe(
-        pd.DataFrame([_row(run) for run in runs]),
-        hide_index=True,
-        column_config={"reward ↑": st.column_config.NumberColumn(format="%+.3f")},
-        alt="Recent runs with their state and their reward on the test prompts",
+    for run in runs[:MOST_RECENT]:
+        _line(run, _outcome(run))
+    strange = parts.workspace().unreadable()
+    if strange:
+        st.caption(
+            f"Not shown, because damaged or written by another version of u2a: "
+            f"{parts.plain(', '.join(strange))}."
+        )
+    if len(runs) > MOST_RECENT:
+        st.caption(f"And {len(runs) - MOST_RECENT} older ones: see Gains, Unlearn and Compare.")
+
+
+def _line(run: Run, said: str) -> None:
+    """A run with its state, what is to be said of it, and a link to where it is shown."""
+    name = parts.workspace().identify(run)
+    page = "gains" if run.config()["command"] == "gains" else "unlearn"
+    link, state, words, age = st.columns([3, 1, 4, 1.4], vertical_alignment="center")
+    link.page_link(f"views/{page}.py", label=parts.plain(name), query_params={"run": name})
+    state.markdown(parts.MARKS[run.status().state][0])
+    words.caption(said or " ")
+    age.caption(parts.age((run.path / "config.json").stat().st_mtime))
+
+
+def _outcome(run: Run) -> str:
+    """What came out, in a few words."""
+    status = run.status()
+    if status.state != "finished":
+        return parts.plain(status.message[:160])
+    report = run.report()
+    if report["command"] == "gains":
+        return f"{report['helps']} of {report['data']['negatives']} samples help when unlearned"
+    reward = (report.get("reward") or {}).get("after")
+    if reward is None:
+        return ""
+    return (
+        f"reward ↑ {reward['mean']:+.3f} [{reward['low']:+.3f}, {reward['high']:+.3f}] "
+        f"(95 %, n = {reward['n']})"
     )
-
-
-def _row(run: Run) -> dict[str, object]:
-    state = run.status().state
-    reward = (run.report().get("reward") or {}).get("after") if state == "finished" else None
-    return {
-        "run": parts.workspace().identify(run),
-        "state": state,
-        "what": run.config()["command"],
-        "reward ↑": reward["mean"] if reward else None,
-        "95 % interval": f"[{reward['low']:+.3f}, {reward['high']:+.3f}]" if reward else "",
-        "n": reward["n"] if reward else None,
-        "begun": parts.age((run.path / "config.json").stat().st_mtime),
-    }
 
 
 def _machine() -> None:
@@ -89,15 +103,12 @@ def _machine() -> None:
     folder = parts.workspace().folder
     disk = shutil.disk_usage(folder if folder.exists() else folder.parent)
     row = st.container(horizontal=True)
-    row.metric("CPU cores", psutil.cpu_count(), border=True, width=_CARD)
-    row.metric(
-        "Memory free", f"{memory.available / GIB:.1f} GiB", border=True, width=_CARD,
-        help=f"of {memory.total / GIB:.1f} GiB",
-    )  # fmt: skip
-    row.metric(
-        "Disk free", f"{disk.free / GIB:.0f} GiB", border=True, width=_CARD, help=str(folder)
+    parts.number(row, "CPU cores", str(psutil.cpu_count()))
+    parts.number(
+        row, "Memory free", f"{memory.available / GIB:.1f} GiB", f"of {memory.total / GIB:.1f} GiB"
     )
-    row.metric("GPU", _gpu(), border=True, width=_CARD, help="as nvidia-smi names it")
+    parts.number(row, "Disk free", f"{disk.free / GIB:.0f} GiB", help=str(folder))
+    parts.number(row, "GPU", _gpu(), help="as nvidia-smi names it")
 
 
 @st.cache_data(ttl=600)

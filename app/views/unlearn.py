@@ -22,6 +22,7 @@ WEIGHTS = {
     "uniform": "Uniform: every negative alike (the baseline)",
     "run": "Those of a finished U2A run, replayed",
 }
+NARROW = 355
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {"inner": {"steps": 10}, "outer": {"steps_per_round": 2}},
     "balanced": {"inner": {"steps": 30}, "outer": {"steps_per_round": 2}},
@@ -127,40 +128,49 @@ def _watch() -> None:
         for run in (*space.runs(), *space.shipped())
         if run.config()["command"] in ("reweight", "unlearn")
     ]
-    run = parts.pick_run(runs, key="unlearn", title="Run")
+    run = parts.pick_run(
+        runs, key="unlearn", empty="No runs yet. Launch one, or open the demo on Home."
+    )
     if run is None:
-        st.info("No runs yet. Launch one, or open the demo on Home.")
         return
     name = space.identify(run)
     parts.live_state(name)
     if run.status().state in jobs.ACTIVE:
         _live_pictures(name)
-    else:
-        _pictures(run, name)
+        return
     if run.finished:
-        reward = (run.report().get("reward") or {}).get("difference")
-        if reward:
-            st.success(
-                f"Reward on the test prompts changed by {reward['mean']:+.3f} "
-                f"[{reward['low']:+.3f}, {reward['high']:+.3f}] (95 %, n = {reward['n']} prompts)."
-            )
-        st.page_link(
-            "views/compare.py", label="Compare replies before and after",
-            query_params={"a": "original", "b": name, "run": name},
-        )  # fmt: skip
+        _outcome(run, name)
+    _pictures(run, name)
+
+
+def _outcome(run: Run, name: str) -> None:
+    """What a finished run changed on the test prompts."""
+    reward = (run.report().get("reward") or {}).get("difference")
+    if reward:
+        st.success(
+            f"Reward on the test prompts changed by {reward['mean']:+.3f} "
+            f"[{reward['low']:+.3f}, {reward['high']:+.3f}] (95 %, n = {reward['n']} prompts)."
+        )
+    st.page_link(
+        "views/compare.py", label="Compare replies before and after", icon=":material/compare:",
+        query_params={"a": "original", "b": name, "run": name},
+    )  # fmt: skip
 
 
 @st.fragment(run_every=3)
 def _live_pictures(name: str) -> None:
     """The pictures of a run at work, redrawn every three seconds unless paused."""
-    if st.toggle("Pause updates", key="pause"):
-        shown = st.session_state.get("paused_history")
-        if shown is not None:
-            _curves(shown, name)
-        return
-    history = _history(parts.workspace().find(name))
-    st.session_state["paused_history"] = history
+    parts.guarded(lambda: _live(name))
+
+
+def _live(name: str) -> None:
+    state = st.session_state
+    if not st.toggle("Pause updates", key="pause") or state.get("paused_of") != name:
+        run = parts.workspace().find(name)
+        state.update(paused_of=name, paused=(_history(run), _path(run)))
+    history, path = state["paused"]
     _curves(history, name)
+    _weights(path, name)
 
 
 def _history(run: Run) -> pd.DataFrame:
@@ -169,14 +179,24 @@ def _history(run: Run) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()))
 
 
+def _path(run: Run) -> pd.DataFrame | None:
+    """The weights of each round so far, where the run chooses them."""
+    if run.config()["command"] != "reweight" or not run.has_table("weight_path"):
+        return None
+    return run.table("weight_path")
+
+
 def _pictures(run: Run, name: str) -> None:
     """The pictures of a run at rest, with the path of its weights."""
-    history = run.table("history") if run.finished else _history(run)
-    _curves(history, name)
-    if run.finished and run.config()["command"] == "reweight":
+    _curves(run.table("history") if run.finished else _history(run), name)
+    _weights(_path(run), name)
+
+
+def _weights(path: pd.DataFrame | None, name: str) -> None:
+    if path is not None:
         st.plotly_chart(
-            figures.weight_path(run.table("weight_path"), parts.mode()), theme=None,
-            key=f"path_{name}", alt="Path of the weights over the rounds",
+            figures.weight_path(path, parts.mode()), theme=None, key=f"path_{name}",
+            alt="Path of the weights over the rounds",
         )  # fmt: skip
 
 
@@ -189,13 +209,14 @@ def _curves(history: pd.DataFrame, name: str) -> None:
         figures.objective_curves({name: history}, mode), theme=None, key=f"j_{name}",
         alt="Objective J against inner steps, with its 95 % band",
     )  # fmt: skip
-    left, right = st.columns(2)
-    left.plotly_chart(
-        figures.loss_curves(history, mode), theme=None, key=f"loss_{name}", alt="Losses"
-    )
-    right.plotly_chart(
-        figures.effective_samples(history, mode), theme=None, key=f"eff_{name}",
-        alt="Effective number of samples",
+    pair = st.container(horizontal=True)
+    pair.plotly_chart(
+        figures.loss_curves(history, mode), theme=None, key=f"loss_{name}", width=NARROW,
+        alt="Loss of the negatives and of the retain set against inner steps",
+    )  # fmt: skip
+    pair.plotly_chart(
+        figures.effective_samples(history, mode), theme=None, key=f"eff_{name}", width=NARROW,
+        alt="Effective number of samples against inner steps",
     )  # fmt: skip
 
 

@@ -15,6 +15,9 @@ from u2a_core import params
 from u2a_core.config import ModelSettings
 from u2a_core.errors import ConfigError, ModelError
 
+_LONGEST = 1024
+"""Tokens of a prompt plus reply where neither the settings nor the model say less."""
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -35,6 +38,11 @@ class Policy:
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.model.parameters()).device
+
+    @property
+    def max_length(self) -> int:
+        """Longest prompt plus reply, in tokens."""
+        return self.settings.max_length or min(context_length(self.model) or _LONGEST, _LONGEST)
 
     @property
     def pad_id(self) -> int:

@@ -84,7 +84,7 @@ class Run:
             "python": platform.python_version(),
             "packages": {name: metadata.version(name) for name in _PACKAGES},
         }
-        run._write_json("config.json", config)
+        write_json(run.path / "config.json", config)
         return run
 
     @classmethod
@@ -115,7 +115,7 @@ class Run:
 
     def config(self) -> dict[str, Any]:
         """config.json."""
-        return self._read_json("config.json")
+        return read_json(self.path / "config.json")
 
     def settings(self) -> Settings:
         """The settings that the run was made with; a shipped run's paths are relative to `base`."""
@@ -143,7 +143,7 @@ class Run:
         """
         if not self.finished:
             raise RunError(f"{self.path} must be a finished run; it is {self.status().state}.")
-        return self._read_json("report.json")
+        return read_json(self.path / "report.json")
 
     @property
     def finished(self) -> bool:
@@ -152,7 +152,7 @@ class Run:
 
     def write_report(self, report: Mapping[str, Any]) -> None:
         """report.json: the last file of a run, which needs its checkpoint no more."""
-        self._write_json("report.json", report)
+        write_json(self.path / "report.json", report)
         (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
         self.write_status("finished")
 
@@ -162,7 +162,7 @@ class Run:
             return Status("finished")
         if not (self.path / "status.json").exists():
             return Status("queued") if self.lock.alive else Status("stopped", "It was not begun.")
-        said = Status(**self._read_json("status.json"))
+        said = Status(**read_json(self.path / "status.json"))
         if said.state not in ("queued", "running", "stopping") or self.lock.alive:
             return said
         if said.state == "stopping":
@@ -171,7 +171,7 @@ class Run:
 
     def write_status(self, state: State, message: str = "") -> None:
         """status.json."""
-        self._write_json("status.json", dataclasses.asdict(Status(state, message)))
+        write_json(self.path / "status.json", dataclasses.asdict(Status(state, message)))
 
     @property
     def lock(self) -> Lock:
@@ -225,16 +225,19 @@ class Run:
         """tables/<name>.parquet."""
         self._replace(f"tables/{name}.parquet", lambda path: table.to_parquet(path, index=False))
 
+    def has_table(self, name: str) -> bool:
+        """Whether the run has written the table yet."""
+        return (self.path / "tables" / f"{name}.parquet").exists()
+
     def table(self, name: str) -> pd.DataFrame:
         """A table of the run.
 
         Raises:
             RunError: if the run has no such table.
         """
-        path = self.path / "tables" / f"{name}.parquet"
-        if not path.exists():
+        if not self.has_table(name):
             raise RunError(f"{self.path} must have the table {name!r}; it has none.")
-        return pd.read_parquet(path)
+        return pd.read_parquet(self.path / "tables" / f"{name}.parquet")
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Replaces the checkpoint as a whole.
@@ -281,12 +284,6 @@ class Run:
                 beside.replace(self.model_folder)
             finally:
                 shutil.rmtree(beside, ignore_errors=True)
-
-    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        write_json(self.path / name, content)
-
-    def _read_json(self, name: str) -> dict[str, Any]:
-        return read_json(self.path / name)
 
     def _replace(self, name: str, write: Callable[[Path], object]) -> None:
         with writing(self.path / name):

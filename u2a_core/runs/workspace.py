@@ -28,6 +28,13 @@ class Workspace:
 
     def runs(self) -> list[Run]:
         """The runs of the folder, newest first; a demo's arms stand under the demo."""
+        return [run for run in self._all() if _readable(run)]
+
+    def unreadable(self) -> list[str]:
+        """Folders of damaged runs, and of those that another version wrote."""
+        return [self.identify(run) for run in self._all() if not _readable(run)]
+
+    def _all(self) -> list[Run]:
         if not self.folder.is_dir():
             return []
         tops = [path for path in self.folder.iterdir() if not path.name.startswith(".")]
@@ -59,4 +66,15 @@ class Workspace:
 
 
 def _created(run: Run) -> float:
-    return (run.path / "config.json").stat().st_mtime
+    try:
+        return (run.path / "config.json").stat().st_mtime
+    except OSError:  # deleted meanwhile
+        return 0.0
+
+
+def _readable(run: Run) -> bool:
+    try:
+        Run.open(run.path)
+    except RunError:
+        return False
+    return True

@@ -1,0 +1,129 @@
+"""Figures: what they draw is what the tables say; signs, colours and intervals are right."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from u2a_core import figures
+from u2a_core.figures.style import HELPS, HURTS, identity
+
+GAINS = pd.DataFrame(
+    {
+        "id": [f"s{i}" for i in range(6)],
+        "gain": [2.0, 1.0, 0.5, -0.1, -1.0, -3.0],
+        "kind": "",
+        "response": "<b>a</b>",
+    }
+)
+HISTORY = pd.DataFrame(
+    {
+        "step": [0.0, 2.0, 4.0],
+        "objective": [-0.4, 0.1, 0.3],
+        "objective_low": [-0.5, 0.0, 0.2],
+        "objective_high": [-0.3, 0.2, 0.4],
+        "nll": [np.nan, 0.2, 0.9],
+        "effective_samples": [6.0, 4.0, 2.5],
+        "support": [6.0, 6.0, 4.0],
+    }
+)
+
+
+def traces(figure) -> dict[str, dict]:
+    return {trace.name: trace.to_plotly_json() for trace in figure.data if trace.name}
+
+
+def test_the_histogram_counts_every_sample_once_and_by_sign():
+    drawn = traces(figures.gain_histogram(GAINS["gain"], "light"))
+    assert (sum(drawn["helps"]["y"]), sum(drawn["hurts"]["y"])) == (3, 3)
+    assert drawn["helps"]["marker"]["color"] == HELPS["light"]
+    assert drawn["hurts"]["marker"]["color"] == HURTS["light"]
+
+
+def test_the_histogram_is_symmetric_and_tells_what_lies_beyond_its_ends():
+    gains = pd.Series([*np.linspace(-1, 1, 400), 50.0])
+    figure = figures.gain_histogram(gains, "light")
+    low, high = figure.layout.xaxis.range
+    assert low == -high
+    assert high < 50
+    assert "beyond the ends" in figure.layout.xaxis.title.text
+    assert sum(sum(trace.y) for trace in figure.data) == 401
+
+
+def test_the_rank_plot_carries_ids_and_follows_the_gains():
+    drawn = traces(figures.rank_plot(GAINS, "dark"))
+    assert [row[0] for row in drawn["helps"]["customdata"]] == ["s0", "s1", "s2"]
+    assert list(drawn["hurts"]["x"]) == [4, 5, 6]
+    assert list(drawn["hurts"]["y"]) == [-0.1, -1.0, -3.0]
+
+
+def test_a_selection_marks_its_points_alone():
+    drawn = traces(figures.rank_plot(GAINS, "light", selected=["s1", "s5"]))
+    assert (list(drawn["helps"]["selectedpoints"]), list(drawn["hurts"]["selectedpoints"])) == (
+        [1],
+        [2],
+    )
+
+
+def test_markup_of_a_reply_is_not_followed_in_hover():
+    assert traces(figures.rank_plot(GAINS, "light"))["helps"]["text"][0] == "&lt;b>a&lt;/b>"
+
+
+@pytest.mark.parametrize(("n", "kind"), [(2_000, "scatter"), (2_001, "scattergl")])
+def test_many_points_are_drawn_by_webgl(n: int, kind: str):
+    table = pd.DataFrame(
+        {"id": [str(i) for i in range(n)], "gain": np.linspace(1, -1, n), "response": "a"}
+    )
+    assert {trace.type for trace in figures.rank_plot(table, "light").data} == {kind}
+
+
+def test_j_is_drawn_with_its_band():
+    figure = figures.objective_curves({"npo-u2a": HISTORY}, "light")
+    band, line = figure.data
+    assert list(line.y) == [-0.4, 0.1, 0.3]
+    assert list(band.y) == [-0.3, 0.2, 0.4, 0.2, 0.0, -0.5]
+    assert figure.layout.title.text == "J from -0.400 to +0.300 at its best step"
+
+
+def test_only_losses_that_were_measured_are_drawn():
+    assert len(figures.loss_curves(HISTORY, "light").data) == 1
+    both = HISTORY.assign(retain=[0.1, 0.1, 0.2])
+    assert len(figures.loss_curves(both, "light").data) == 2
+
+
+def test_effective_samples_tell_their_last_value():
+    figure = figures.effective_samples(HISTORY, "light")
+    assert figure.layout.title.text.startswith("2 effective samples")
+    assert [list(trace.y) for trace in figure.data] == [[6.0, 4.0, 2.5], [6.0, 6.0, 4.0]]
+
+
+def test_the_weight_path_draws_the_six_largest_over_a_band():
+    weights = np.array([[0.1] * 10, [0.91, *[0.01] * 9]])
+    path = pd.DataFrame(
+        [(r, f"s{i}", weights[r, i]) for r in (0, 1) for i in range(10)],
+        columns=["round", "id", "weight"],
+    )
+    figure = figures.weight_path(path, "light")
+    assert len(figure.data) == 7
+    assert figure.layout.title.text == "The six largest weights hold 96%"
+    assert max(max(trace.y) for trace in figure.data[1:]) == 0.91
+
+
+def test_rewards_are_markers_with_their_intervals():
+    rows = pd.DataFrame(
+        [("npo-u2a", 0.5, 0.4, 0.7, 400), ("original", -0.4, -0.5, -0.3, 400)],
+        columns=["name", "mean", "low", "high", "n"],
+    )
+    figure = figures.rewards(rows, "light")
+    first = figure.data[0]
+    assert first.mode == "markers"
+    assert first.error_x.array[0] == pytest.approx(0.2)
+    assert first.error_x.arrayminus[0] == pytest.approx(0.1)
+    assert "npo-u2a +0.500 [+0.400, +0.700]" in figure.layout.title.text
+
+
+def test_a_method_looks_the_same_everywhere_and_ours_is_solid():
+    ours, theirs = identity("u2a-npo-0417", "light"), identity("demo-npo-uniform", "light")
+    assert ours[1] == theirs[1]
+    assert (ours[2], theirs[2]) == ("solid", "dash")
+    assert (ours[0], theirs[0]) == ("diamond", "diamond-open")
+    assert identity("graddiff-uniform", "light")[1] != identity("ga-uniform", "light")[1]

@@ -1,0 +1,26 @@
+"""Plotly figures from the tables of runs: for the pages and for reports. No torch, no Streamlit.
+
+Blue and positive: unlearning the sample helps; orange and negative: it hurts. A prediction is a
+line, a measurement a marker with its 95 % interval. Every function takes the `mode`, light or dark.
+"""
+
+from u2a_core.figures.runs import (
+    effective_samples,
+    loss_curves,
+    objective_curves,
+    rewards,
+    weight_path,
+)
+from u2a_core.figures.samples import gain_histogram, rank_plot
+from u2a_core.figures.style import Mode
+
+__all__ = [
+    "Mode",
+    "effective_samples",
+    "gain_histogram",
+    "loss_curves",
+    "objective_curves",
+    "rank_plot",
+    "rewards",
+    "weight_path",
+]

@@ -1,0 +1,148 @@
+"""Figures of runs: J, losses and weights along the way, and the rewards that came out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from u2a_core.figures.style import HELPS, HURTS, METHODS, Mode, faded, frame, identity
+
+_TWO_LINES = 92
+"""Room above a narrow figure, whose legend has two lines."""
+
+
+def objective_curves(histories: Mapping[str, pd.DataFrame], mode: Mode) -> go.Figure:
+    """J against inner steps with its 95 % band, one line a run.
+
+    Args:
+        histories: name → table with step, objective, objective_low, objective_high.
+        mode: light or dark.
+    """
+    figure = frame(mode, title=_rise(histories), x="inner step", y="objective J ↑")
+    for name, history in histories.items():
+        _, colour, dash = identity(name, mode)
+        x = history["step"]
+        figure.add_scatter(
+            x=pd.concat([x, x[::-1]]),
+            y=pd.concat([history["objective_high"], history["objective_low"][::-1]]),
+            fill="toself", fillcolor=faded(colour), line_width=0, mode="lines",
+            hoverinfo="skip", showlegend=False,
+        )  # fmt: skip
+        figure.add_scatter(
+            x=x, y=history["objective"], name=name, mode="lines+markers",
+            line={"color": colour, "width": 2.5, "dash": dash}, marker={"size": 5},
+            hovertemplate="step %{x}: J %{y:+.3f}<extra>" + name + "</extra>",
+        )  # fmt: skip
+    alone = len(histories) == 1
+    return figure.update_layout(showlegend=not alone, margin_t=40 if alone else 66)
+
+
+def loss_curves(history: pd.DataFrame, mode: Mode) -> go.Figure:
+    """Mean NLL of the negatives (what unlearning raises) and of the retain set, per token."""
+    figure = frame(
+        mode, title="What is forgotten, what is kept", x="inner step", y="mean NLL per token (nat)"
+    )
+    for column, name, colour in (
+        ("nll", "negatives (weighted), up = forgotten", HURTS[mode]),
+        ("retain", "retain set, flat = kept", HELPS[mode]),
+    ):
+        if column in history and history[column].notna().any():
+            figure.add_scatter(
+                x=history["step"], y=history[column], name=name, mode="lines",
+                line={"color": colour, "width": 2},
+                hovertemplate="step %{x}: %{y:.3f}<extra></extra>",
+            )  # fmt: skip
+    return figure.update_layout(margin_t=_TWO_LINES)
+
+
+def effective_samples(history: pd.DataFrame, mode: Mode) -> go.Figure:
+    """1/Σω² and the size of the support against inner steps."""
+    last = history.iloc[-1]
+    figure = frame(
+        mode,
+        title=f"{last['effective_samples']:.0f} effective samples at the end",
+        x="inner step",
+        y="samples",
+    )
+    for column, name, dash in (
+        ("effective_samples", "effective samples 1/Σω²", "solid"),
+        ("support", "support: weight above 0", "dot"),
+    ):
+        figure.add_scatter(
+            x=history["step"], y=history[column], name=name, mode="lines",
+            line={"color": HELPS[mode], "width": 2, "dash": dash},
+            hovertemplate="step %{x}: %{y:.1f}<extra></extra>",
+        )  # fmt: skip
+    return figure.update_layout(yaxis_rangemode="tozero", margin_t=_TWO_LINES)
+
+
+def weight_path(path: pd.DataFrame, mode: Mode) -> go.Figure:
+    """How the weights moved: all samples as a band of quantiles, the six largest as lines.
+
+    Args:
+        path: round, id, weight.
+        mode: light or dark.
+    """
+    wide = path.pivot_table(index="round", columns="id", values="weight")
+    top = wide.iloc[-1].nlargest(6).index
+    figure = frame(
+        mode,
+        title=f"The six largest weights hold {wide.iloc[-1][top].sum():.0%}",
+        x="round",
+        y="weight ω",
+    )
+    colour = METHODS[mode][""]
+    lower, upper = wide.quantile(0.05, axis=1), wide.quantile(0.95, axis=1)
+    figure.add_scatter(
+        x=[*wide.index, *wide.index[::-1]], y=[*upper, *lower[::-1]], fill="toself", line_width=0,
+        mode="lines", fillcolor=faded(colour), name="middle 90 % of the samples", hoverinfo="skip",
+    )  # fmt: skip
+    for sample in top:
+        figure.add_scatter(
+            x=wide.index, y=wide[sample], mode="lines", showlegend=False,
+            line={"color": HELPS[mode], "width": 1.5},
+            hovertemplate="round %{x}: ω %{y:.4f}<extra>" + str(sample) + "</extra>",
+        )  # fmt: skip
+    return figure
+
+
+def rewards(rows: pd.DataFrame, mode: Mode) -> go.Figure:
+    """Mean reward of each model with its 95 % interval.
+
+    Args:
+        rows: name, mean, low, high, n.
+        mode: light or dark.
+    """
+    best = rows.sort_values("mean")[["name", "mean", "low", "high"]].iloc[-1]
+    figure = frame(
+        mode,
+        title="Highest: {} {:+.3f} [{:+.3f}, {:+.3f}]".format(*best),
+        x="reward ↑ (mean, 95 % interval)",
+        y="",
+        height=max(220, 110 + 32 * len(rows)),
+    ).update_layout(margin_t=40)
+    for row in rows.to_dict("records"):
+        symbol, colour, _ = identity(str(row["name"]), mode)
+        figure.add_scatter(
+            x=[row["mean"]], y=[row["name"]], mode="markers", showlegend=False,
+            marker={"color": colour, "symbol": symbol, "size": 11},
+            error_x={
+                "array": [row["high"] - row["mean"]], "arrayminus": [row["mean"] - row["low"]],
+                "color": colour, "thickness": 2, "width": 5,
+            },
+            hovertemplate=f"%{{y}}: %{{x:+.3f}}<br>95 % [{row['low']:+.3f}, {row['high']:+.3f}], "
+            f"n = {row['n']}<extra></extra>",
+        )  # fmt: skip
+    return figure.update_layout(
+        xaxis_zeroline=True, yaxis={"autorange": "reversed", "zeroline": False}
+    )
+
+
+def _rise(histories: Mapping[str, pd.DataFrame]) -> str:
+    if len(histories) != 1:
+        return "Objective J of each run"
+    ((_, history),) = histories.items()
+    first, best = history["objective"].iloc[0], history["objective"].max()
+    return f"J from {first:+.3f} to {best:+.3f} at its best step"
