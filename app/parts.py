@@ -21,12 +21,12 @@ from u2a_core.runs import Run, Status, Workspace, demo_assets
 from u2a_core.types import Progress
 
 MARKS = {
-    "queued": (":gray-badge[waiting]", "waiting"),
-    "running": (":blue-badge[running]", "running"),
-    "stopping": (":orange-badge[stopping]", "stopping"),
-    "stopped": (":orange-badge[stopped]", "stopped"),
-    "failed": (":red-badge[failed]", "failed"),
-    "finished": (":green-badge[finished]", "finished"),
+    "queued": ":gray-badge[waiting]",
+    "running": ":blue-badge[running]",
+    "stopping": ":orange-badge[stopping]",
+    "stopped": ":orange-badge[stopped]",
+    "failed": ":red-badge[failed]",
+    "finished": ":green-badge[finished]",
 }
 PROJECTS = {"demo": "embedded demo", "own": "my own model and data"}
 _TICK_S = 2
@@ -74,13 +74,6 @@ def guarded(page: Callable[[], None]) -> None:
         st.error(str(error))
 
 
-def label(run: Run) -> str:
-    """A run as lists show it: its id and, unless finished, its state."""
-    state = run.status().state
-    name = workspace().identify(run)
-    return name if state == "finished" else f"{name} ({MARKS[state][1]})"
-
-
 def pick_run(runs: list[Run], *, key: str, empty: str) -> Run | None:
     """A choice among runs that follows and sets the address's `run`.
 
@@ -90,17 +83,17 @@ def pick_run(runs: list[Run], *, key: str, empty: str) -> Run | None:
         empty: what to do where there are none.
     """
     state, widget = st.session_state, f"{key}_run"
-    labels = {workspace().identify(run): label(run) for run in runs}
+    names = [workspace().identify(run) for run in runs]
     wanted = state.get("run")
-    chosen = wanted if wanted in labels else next(iter(labels), None)
-    if wanted is not None and wanted not in labels:
+    chosen = wanted if wanted in names else next(iter(names), None)
+    if wanted is not None and wanted not in names:
         try:
             kind = workspace().find(wanted).config()["command"]
             st.caption(f"{plain(wanted)} is a {kind} run; this page shows others.")
         except RunError as error:
-            st.error(f"{error} It may have been deleted or renamed. Choose another run.")
+            st.error(str(error))
             chosen = None
-    if not labels:
+    if not names:
         st.info(empty)
         return None
     state[widget] = chosen
@@ -108,9 +101,9 @@ def pick_run(runs: list[Run], *, key: str, empty: str) -> Run | None:
     def follow() -> None:
         state.update(run=state[widget], sample=None)
 
+    index = None if chosen is None else 0
     st.selectbox(
-        "Run", list(labels), key=widget, format_func=labels.__getitem__, on_change=follow,
-        placeholder="Choose a run", index=None if chosen is None else 0,
+        "Run", names, index, key=widget, on_change=follow, placeholder="Choose a run"
     )  # fmt: skip
     if chosen is None:
         return None
@@ -121,7 +114,7 @@ def pick_run(runs: list[Run], *, key: str, empty: str) -> Run | None:
 
 def stale_note(run: Run) -> None:
     """A warning where the data is no longer what the run was computed from."""
-    changed = run.changed_data()
+    changed = run.changed("data.")
     if changed:
         st.warning(
             f"Computed for other data: {', '.join(changed)} changed or went away since. "
@@ -149,7 +142,7 @@ def _state(name: str) -> None:
         else:
             _at_rest(run, name, status)
     except RunError as error:
-        st.warning(f"{name} was changed or deleted meanwhile. Choose another run. ({error})")
+        st.warning(str(error))
 
 
 def _at_work(run: Run, name: str, status: Status) -> None:
@@ -165,7 +158,7 @@ def _at_work(run: Run, name: str, status: Status) -> None:
 
 def _state_line(name: str, status: Status) -> None:
     said = f": {status.message}" if status.message and status.state != "failed" else ""
-    st.markdown(f"**{plain(name)}** {MARKS[status.state][0]}{plain(said)}")
+    st.markdown(f"**{plain(name)}** {MARKS[status.state]}{plain(said)}")
 
 
 def _progress(lines: list[Progress], status: Status) -> None:

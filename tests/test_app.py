@@ -75,7 +75,7 @@ def test_the_demo_shows_its_gains_without_computing(folder: Path):
     report = Workspace(folder).find("demo-gains").report()
     assert numbers["Negative samples"] == "240"
     auc = report["gains"]["auc_first_round"]
-    assert numbers["Finds the mislabelled (AUC)"] == f"{auc:.3f}"
+    assert numbers["AUC for mislabels"] == f"{auc:.3f}"
     assert not folder.exists()
 
 
@@ -99,7 +99,65 @@ def test_a_failed_run_tells_why_with_its_log(folder: Path):
     app = opened("unlearn", run="mine")
     assert "must be finite" in app.error[0].value.replace("\\", "")
     assert "a line of the log" in [code.value for code in app.code]
-    assert {"Resume", "Delete"} <= {button.label for button in app.button}
+    assert {"Resume", "Delete for good"} <= {button.label for button in app.button}
+
+
+@pytest.mark.parametrize("state", ["failed", "finished"])
+def test_a_run_is_deleted_once_it_is_confirmed(folder: Path, state: str):
+    run = run_in(folder, state)
+    app = opened("unlearn", run="mine")
+    app.button("delete_mine").click().run()
+    assert not run.path.exists()
+    assert not app.exception
+    assert "mine" not in app.selectbox("unlearn_run").options
+
+
+def test_the_shipped_runs_cannot_be_deleted(folder: Path):
+    app = opened("unlearn", run="demo-npo-u2a")
+    assert "Delete for good" not in {button.label for button in app.button}
+
+
+def test_a_damaged_run_is_told_and_hides_no_other(folder: Path):
+    run_in(folder, "finished")
+    (folder / "torn").mkdir()
+    (folder / "torn" / "config.json").write_text("{")
+    other = Run.create(folder / "other", "gains", load_settings(demo_assets() / "demo.yaml"))
+    (other.path / "config.json").write_text(json.dumps(other.config() | {"layout": 9}))
+    app = opened("home")
+    said = " ".join(caption.value for caption in app.caption)
+    assert "other" in said
+    assert "torn" in said
+    assert [run.path.name for run in Workspace(folder).runs()] == ["mine"]
+
+
+def test_a_runs_folder_that_cannot_be_written_is_a_box(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("U2A_RUNS", str(tmp_path / "file" / "runs"))
+    app = opened("unlearn")
+    next(b for b in app.button if b.label == "Launch").click().run()
+    assert "must be writable" in app.error[0].value
+
+
+def test_presets_change_the_command(folder: Path):
+    app = opened("unlearn")
+    assert app.code[0].value == f"u2a reweight {demo_assets() / 'demo.yaml'}"
+    app.segmented_control("preset").set_value("quick").run()
+    assert app.code[0].value.endswith("--inner.steps 10")
+    app.radio("weights").set_value("uniform").run()
+    assert app.code[0].value.startswith("u2a unlearn")
+
+
+def test_settings_are_made_into_widgets_with_label_help_and_range(folder: Path):
+    app = opened("unlearn")
+    steps = app.number_input("False_balanced_inner_steps")
+    field = type(load_settings(demo_assets() / "demo.yaml").inner).model_fields["steps"]
+    assert (steps.label, steps.help, steps.min, steps.value) == (
+        field.title, field.description, 1, 30
+    )  # fmt: skip
+    steps.set_value(7).run()
+    assert app.code[0].value.endswith("--inner.steps 7")
 
 
 def test_a_running_run_shows_progress_and_stop(folder: Path):
@@ -130,7 +188,18 @@ def test_markup_in_texts_is_shown_not_followed():
     code = (
         "import streamlit as st; from app import parts; "
         "parts.guarded = lambda page: None\n"
-        "from app.views.compare import word_diff\n"
+        "from app.views.compare import rewards_table, word_diff\n"
+        "old, new = word_diff('I do not care.', 'I am happy to help.', ('#fff', '#000'))\n"
+        "assert old.count('<span') == new.count('<span') == 1, (old, new)\n"
+        "assert old.startswith('I <span') and '>do not care.<' in old\n"
+        "before, after = ({'mean': m, 'low': m, 'high': m, 'n': 4} for m in (0.0, 1.0))\n"
+        "facts = {'steps': 1, 'effective_samples': 2.0, 'seconds': 3.0}\n"
+        "report = {**facts, 'reward': {'before': before, 'after': after}}\n"
+        "names = list(rewards_table({'a': report, 'b': report})['name'])\n"
+        "assert names == ['a', 'b', 'original'], names\n"
+        "other = {**report, 'reward': {'before': {**before, 'n': 5}, 'after': after}}\n"
+        "names = list(rewards_table({'a': report, 'b': other, 'c': facts})['name'])\n"
+        "assert names == ['a', 'b', 'original of a', 'original of b'], names\n"
         "old, new = word_diff('<script>a</script> x', '<img onerror=1> x', ('#fff', '#000'))\n"
         "assert '<script>' not in old and '<img' not in new, (old, new)\n"
         "assert '&lt;script&gt;' in old and 'line-through' in old\n"
@@ -158,7 +227,7 @@ def test_the_shipped_runs_are_of_the_shipped_data_and_model():
     assert len(runs) == 13
     for run in runs:
         then, paths = run.config()["sha256"], run.settings().local_paths()
-        assert run.changed_data() == []
+        assert run.changed("data.") == []
         assert fingerprint(paths["model.path"]) == then["model.path"]
         assert len(run.config()["code_sha256"]) == 64
 

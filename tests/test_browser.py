@@ -10,12 +10,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from u2a_core.runs import Workspace
+from u2a_core.runs import Workspace, demo_assets
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.browser
@@ -119,32 +119,126 @@ def test_a_link_survives_a_reload_and_a_bad_one_is_told(server: Server, tab):
     expect(tab.get_by_text("must be one of this workspace")).to_be_visible(timeout=30_000)
 
 
+def main(tab):
+    """The page without Streamlit's own header, whose Stop ends a script and no run."""
+    return tab.get_by_test_id("stMain")
+
+
+def until(tab, claim: Callable[[], object], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not claim():
+        assert time.monotonic() < end, "it did not come true"
+        tab.wait_for_timeout(200)
+
+
+def test_a_tick_in_the_table_selects_and_the_arrows_go_through_the_selection(server: Server, tab):
+    from playwright.sync_api import expect
+
+    tab.goto(f"{server.url}/gains?run=demo-gains")
+    grid = tab.get_by_test_id("stDataFrame")
+    grid.scroll_into_view_if_needed()
+    box = grid.bounding_box()
+    for row in (1, 2):  # the table is a canvas: rows of 35 px under a header of 35 px
+        tab.mouse.click(box["x"] + 16, box["y"] + 35 * row + 17)
+        expect(tab.get_by_text(re.compile(rf"Selected {row} of 240"))).to_be_visible()
+    gains = Workspace(server.folder).find("demo-gains").table("gains")["id"]
+    expect(tab.get_by_text(f"Sample {gains[0]}")).to_be_visible()
+    main(tab).get_by_role("button", name="→").click()
+    expect(tab.get_by_text(f"Sample {gains[1]}")).to_be_visible()
+    tab.wait_for_url(re.compile(f"sample={gains[1]}"))
+
+
+def test_gains_are_recomputed_by_one_click(server: Server, tab):
+    from playwright.sync_api import expect
+
+    tab.goto(f"{server.url}/gains?run=demo-gains")
+    main(tab).get_by_role("button", name="Recompute for the demo").click()
+    tab.wait_for_url(re.compile("run=gains-npo"))
+    run = Workspace(server.folder).find(tab.url.split("run=")[1].split("&")[0])
+    until(tab, lambda: run.finished)
+    expect(tab.get_by_text("Selected 0 of 240")).to_be_visible(timeout=30_000)
+    new, old = (
+        r.table("gains").set_index("id")["gain"].sort_index()
+        for r in (run, Workspace(server.folder).find("demo-gains"))
+    )
+    assert new.corr(old) > 0.99
+
+
+def test_a_faulty_file_is_told_by_its_line_and_nothing_typed_is_lost(
+    server: Server, tab, tmp_path: Path
+):
+    from playwright.sync_api import expect
+
+    good = (demo_assets() / "data" / "negatives.jsonl").read_text().splitlines()[:20]
+    (tmp_path / "mine.jsonl").write_text("\n".join([*good[:16], "{broken", *good[17:]]))
+    tab.goto(server.url)
+    tab.get_by_role("button", name="Use my own data").click()
+    tab.get_by_role("textbox", name="Model folder or hub id").fill("/nowhere/model")
+    uploads = tab.locator("input[type=file]")
+    uploads.first.set_input_files(str(tmp_path / "mine.jsonl"))
+    expect(tab.get_by_text("mine.jsonl")).to_be_visible()
+    tab.get_by_role("button", name="Check and save").click()
+    expect(tab.get_by_text("Saved. Before a job can run")).to_be_visible(timeout=30_000)
+    expect(tab.get_by_text("line 17: not valid JSON")).to_be_visible()
+    expect(tab.get_by_role("textbox", name="Model folder or hub id")).to_have_value(
+        "/nowhere/model"
+    )
+    (tmp_path / "empty.csv").write_text("")
+    uploads.first.set_input_files(str(tmp_path / "empty.csv"))
+    expect(tab.get_by_text("empty.csv")).to_be_visible()
+    tab.get_by_role("button", name="Check and save").click()
+    expect(tab.get_by_text("must hold at least one record; it is empty")).to_be_visible()
+    (server.folder / ".draft.yaml").unlink()
+
+
 def test_launch_watch_reload_stop_resume_compare(server: Server, tab):
     from playwright.sync_api import expect
 
+    before = len(Workspace(server.folder).runs())
     tab.goto(f"{server.url}/unlearn?run=demo-npo-u2a")
     expect(tab.get_by_text("u2a reweight")).to_be_visible(timeout=30_000)
     for _ in range(3):
         tab.get_by_role("button", name="Launch").click()
-    tab.get_by_role("button", name="Stop").wait_for()
-    (run,) = Workspace(server.folder).runs()
-    while not any(p.stage == "reweighting" for p in run.progress()):
-        tab.wait_for_timeout(200)
+    stop = main(tab).get_by_role("button", name="Stop")
+    stop.wait_for()
+    run = Workspace(server.folder).runs()[0]
+    assert len(Workspace(server.folder).runs()) == before + 1
+    until(tab, lambda: any(p.stage == "reweighting" for p in run.progress()))
+    tab.reload()
+    stop.wait_for()
     server.end()  # a restart of the server loses nothing
     server.start()
     tab.goto(f"{server.url}/unlearn?run={run.path.name}")
-    stop = tab.get_by_role("button", name="Stop")
+    expect(tab.get_by_text(re.compile(r"reweighting \d+ of 30"))).to_be_visible(timeout=30_000)
+    expect(tab.locator(".js-plotly-plot").first).to_be_visible(timeout=30_000)
+    stop.click()
+    expect(main(tab).get_by_text("stopped", exact=True)).to_be_visible(timeout=30_000)
+    main(tab).get_by_role("button", name="Resume").click()
     stop.wait_for()
-    for _ in range(3):  # a click while the page still builds itself can be lost
-        if run.status().state == "running":
-            tab.wait_for_timeout(1500)
-            stop.click()
-            tab.wait_for_timeout(1500)
-    expect(tab.get_by_text("stopped", exact=True)).to_be_visible(timeout=30_000)
-    tab.get_by_role("button", name="Resume").click()
+    worker = run.lock.worker()
+    assert worker is not None
+    worker.kill()
+    expect(tab.get_by_text("The process ended without a word")).to_be_visible(timeout=10_000)
+    main(tab).get_by_role("button", name="Resume").click()
     link = tab.get_by_role("link", name="Compare replies before and after")
-    link.first.wait_for(timeout=120_000)
+    link.first.wait_for(timeout=150_000)
     assert run.status().state == "finished"
     link.first.click()
     expect(tab.get_by_text("Reward of B minus A")).to_be_visible(timeout=30_000)
     assert f"b={run.path.name}" in tab.url
+    difference = run.report()["reward"]["difference"]
+    assert difference["low"] > 0
+    expect(main(tab).get_by_text(f"{difference['mean']:+.3f}").first).to_be_visible()
+    expect(tab.get_by_text("reward -1.00 → +1.00").first).to_be_visible()
+
+
+def test_a_run_deleted_while_shown_is_told(server: Server, tab):
+    from playwright.sync_api import expect
+
+    runs = Workspace(server.folder).runs()
+    run = next(run for run in runs if run.config()["command"] == "gains" and run.finished)
+    tab.goto(f"{server.url}/gains?run={run.path.name}")
+    expect(tab.get_by_text("Selected 0 of 240")).to_be_visible(timeout=30_000)
+    run.delete()
+    tab.locator("p").get_by_text("helps", exact=True).click()
+    expect(tab.get_by_text("must be one of this workspace").first).to_be_visible(timeout=30_000)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
+from u2a_core import serve
 from u2a_core.cli import main
 from u2a_core.runs import Run
 
@@ -230,6 +232,8 @@ def test_impossible_weights_are_refused(u2a, tmp_path: Path, weight: str):
         (["reweight", "SCENARIO", "--out"], "--out"),
         (["demo", "--speed", "9"], "got --speed"),
         (["demo", "--seed", "x"], "--seed"),
+        (["demo", "--seed", "3"], "together with --headless"),
+        (["app", "--port", "99999"], "must be free on this machine; got 99999"),
     ],
 )
 def test_a_wrong_call_is_one_sentence(
@@ -237,6 +241,20 @@ def test_a_wrong_call_is_one_sentence(
 ):
     code = main([str(scenario) if word == "SCENARIO" else word for word in arguments])
     assert words in sentence(code, capsys.readouterr().err)
+
+
+def test_a_taken_port_is_one_sentence_and_the_next_is_found(
+    capsys: pytest.CaptureFixture[str],
+):
+    with socket.socket() as held:
+        held.bind(("localhost", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        assert f"got {port}" in sentence(
+            main(["app", "--port", str(port)]), capsys.readouterr().err
+        )
+    assert serve.free_port(port) == port
+    assert serve.free_port(0) in range(8501, 8521)
 
 
 def test_help_imports_no_torch():

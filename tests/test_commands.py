@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from u2a_core import commands
 from u2a_core.config import load_settings
 from u2a_core.runs import Run
 
@@ -49,6 +50,23 @@ def test_gains_of_every_sample_are_ranked(u2a, tmp_path: Path):
     assert report["identity_error"] < 1e-3
     assert report["objective"]["n"] == 12
     assert report["helps"] == (table["gain"] > 0).sum()
+
+
+def test_scoring_tells_how_far_it_is_and_can_be_stopped(scenario: Path, tmp_path: Path):
+    settings = load_settings(scenario)
+    small = settings.data.model_copy(update={"tokens_per_batch": 256})
+    run = Run.create(tmp_path / "g", "gains", settings.model_copy(update={"data": small}))
+
+    def some_scored() -> bool:
+        return any(p.stage == "scoring samples" and p.step > 0 for p in run.progress())
+
+    with pytest.raises(commands.Stopped, match=r"at sample \d+ of 40"):
+        commands.execute(run, commands.Watch(run, stopping=some_scored), commands.run_gains)
+    assert run.status().state == "stopped"
+    commands.execute(run, commands.Watch(run), commands.run_gains)
+    steps = [p.step for p in run.progress() if p.stage == "scoring samples"]
+    assert steps[-1] == 40
+    assert len(set(steps)) > 3
 
 
 def test_gains_are_the_first_round_of_reweight(u2a, reweighted: Run, tmp_path: Path):

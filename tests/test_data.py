@@ -247,3 +247,14 @@ def test_a_fingerprint_sees_names_and_contents(tmp_path: Path):
         (folder / name).write_text(content)
         found |= {fingerprint(folder), fingerprint(folder / name)}
     assert len(found) == 5  # a2/a and b2/b hold the same
+
+
+def test_a_fingerprint_of_a_large_file_sees_size_and_ends(tmp_path: Path):
+    found = set()
+    for size, end in ((65, b"a"), (65, b"b"), (66, b"a")):
+        file = tmp_path / "weights"
+        with file.open("wb") as sparse:
+            sparse.seek(size * 2**20)
+            sparse.write(end)
+        found.add(fingerprint(file))
+    assert len(found) == 3

@@ -1,6 +1,7 @@
 """Jobs: detached processes that are launched once, take turns, stop, resume and are told dead."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,6 +92,20 @@ def test_a_stopped_job_resumes_to_the_uninterrupted_result(folder: Path, setting
     whole = jobs.launch(folder / "other", "reweight", settings)
     until(lambda: whole.status().state == "finished")
     pd.testing.assert_frame_equal(run.table("weights"), whole.table("weights"), check_exact=True)
+
+
+def test_a_job_whose_files_changed_is_not_resumed(folder: Path, scenario: Path, tmp_path: Path):
+    shutil.copytree(scenario.parent, tmp_path / "own")
+    run = jobs.launch(folder, "reweight", load_settings(tmp_path / "own" / scenario.name))
+    until(lambda: steps(run) >= 1)
+    jobs.stop(run)
+    until(lambda: run.status().state == "stopped", 20)
+    pairs = tmp_path / "own" / "data" / "preferences.jsonl"
+    pairs.write_text("".join(pairs.read_text().splitlines(keepends=True)[1:]))
+    jobs.begin(run)
+    until(lambda: run.status().state == "failed")
+    assert "data.preferences" in run.status().message
+    assert run.checkpoint() is not None
 
 
 def test_a_killed_job_is_told_within_three_seconds(folder: Path, settings: Settings):

@@ -51,6 +51,12 @@ def test_long_responses_are_cut_and_counted(policy: Policy):
     assert (len(encoded[0].input_ids), report.truncated, report.lengths) == (40, 1, (40,))
 
 
+def test_where_no_length_is_set_the_models_context_counts(scenario: Path):
+    settings = load_settings(scenario).model
+    assert load_policy(settings.model_copy(update={"max_length": 0})).max_length == 96
+    assert load_policy(settings.model_copy(update={"max_length": 50})).max_length == 50
+
+
 def test_batches_hold_every_row_once_within_their_size(policy: Policy):
     samples = [sample(policy, "Hi.", "word " * n) for n in range(1, 20)]
     encoded, _ = encode(samples, policy.tokenizer, max_length=96)

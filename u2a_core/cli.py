@@ -171,7 +171,6 @@ def _show_settings_help(prog: str) -> None:
 
 def _open_run(command: str, place: Place, settings: Settings) -> Run:
     """The run directory of a call: new, or continued with --resume."""
-    from u2a_core.data import fingerprint
     from u2a_core.runs import Run
 
     path = place.out or Path("runs") / f"{command}-{time.strftime('%m%d-%H%M%S')}"
@@ -183,12 +182,7 @@ def _open_run(command: str, place: Place, settings: Settings) -> Run:
             f"A resumed run must have the settings it was started with; {path} has others. "
             "Give the same settings, or another --out."
         )
-    for name, file in settings.local_paths().items():
-        if run.config()["sha256"].get(name) != fingerprint(file):
-            raise RunError(
-                f"A resumed run must find its files as they were; {name} of {path} has changed. "
-                "Restore it, or give another --out."
-            )
+    run.check_unchanged()
     return run
 
 

@@ -96,6 +96,7 @@ def work(run: Run) -> bool:
     def body(stopping: Callable[[], bool]) -> dict[str, Any] | None:
         from u2a_core.models.policy import choose_device
 
+        run.check_unchanged()
         device = str(choose_device(run.settings().model.device))
         with run.lock.held(), turn(run, device, stopping) as mine:
             return compute(run, stopping, report.log_line) if mine else None

@@ -53,8 +53,8 @@ def _recent() -> None:
     runs = [run for run in parts.workspace().runs() if run.status().state not in jobs.ACTIVE]
     if not runs:
         st.caption(
-            f"No runs in {parts.workspace().folder} yet. The demo's runs ship with the workbench: "
-            "open it above, or launch one on the Unlearn page."
+            f"No ended runs in {parts.workspace().folder} yet. The demo's runs ship with the "
+            "workbench: open it above, or launch one on the Unlearn page."
         )
     for run in runs[:MOST_RECENT]:
         _line(run, _outcome(run))
@@ -74,7 +74,7 @@ def _line(run: Run, said: str) -> None:
     page = "gains" if run.config()["command"] == "gains" else "unlearn"
     link, state, words, age = st.columns([3, 1, 4, 1.4], vertical_alignment="center")
     link.page_link(f"views/{page}.py", label=parts.plain(name), query_params={"run": name})
-    state.markdown(parts.MARKS[run.status().state][0])
+    state.markdown(parts.MARKS[run.status().state])
     words.caption(said or " ")
     age.caption(parts.age((run.path / "config.json").stat().st_mtime))
 
@@ -103,12 +103,15 @@ def _machine() -> None:
     folder = parts.workspace().folder
     disk = shutil.disk_usage(folder if folder.exists() else folder.parent)
     row = st.container(horizontal=True)
-    parts.number(row, "CPU cores", str(psutil.cpu_count()))
+    parts.number(row, "CPU cores", str(psutil.cpu_count()), f"load {psutil.getloadavg()[0]:.1f}")
     parts.number(
         row, "Memory free", f"{memory.available / GIB:.1f} GiB", f"of {memory.total / GIB:.1f} GiB"
     )
-    parts.number(row, "Disk free", f"{disk.free / GIB:.0f} GiB", help=str(folder))
-    parts.number(row, "GPU", _gpu(), help="as nvidia-smi names it")
+    parts.number(
+        row, "Disk free", f"{disk.free / GIB:.0f} GiB", f"of {disk.total / GIB:.0f} GiB",
+        help=f"where the runs are kept: {folder}",
+    )  # fmt: skip
+    parts.number(row, "GPU", _gpu(), "as nvidia-smi names it")
 
 
 @st.cache_data(ttl=600)

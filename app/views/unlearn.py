@@ -22,15 +22,22 @@ WEIGHTS = {
     "uniform": "Uniform: every negative alike (the baseline)",
     "run": "Those of a finished U2A run, replayed",
 }
-NARROW = 355
+NARROW = 340
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {"inner": {"steps": 10}, "outer": {"steps_per_round": 2}},
     "balanced": {"inner": {"steps": 30}, "outer": {"steps_per_round": 2}},
-    "paper": {"inner": {"steps": 60}, "outer": {"steps_per_round": 1}},
-}
+    "paper": {
+        "inner": {
+            "optimizer": "adamw", "learning_rate": 1e-5, "lam": 0.1, "samples_per_step": 8,
+            "steps": 60,
+        },
+        "outer": {"steps_per_round": 20, "sparsity": 0.0},
+    },
+}  # fmt: skip
 PRESET_HELP = (
-    "quick: 10 inner steps, to see whether it works at all; balanced: 30, the demo's setting; "
-    "paper: 60 with the weights updated after every step"
+    "quick: 10 inner steps, to see whether it works at all. balanced: 30 inner steps, the demo's "
+    "setting. paper: AdamW at 1e-5 in batches of 8, λ = 0.1, three rounds, as in the paper's "
+    "released code; meant for models of billions of parameters, it hardly moves the demo's"
 )
 
 
@@ -60,13 +67,13 @@ def _configure() -> None:
     source = _weights_run() if weights == "run" else "uniform"
     preset = st.segmented_control(
         "Preset", list(PRESETS), default="balanced", key="preset", help=PRESET_HELP
-    )
+    ) or "balanced"  # fmt: skip
     raw = base.model_dump(mode="json") | {"weights": source}
     raw["inner"]["method"] = method
-    for section, values in PRESETS[preset or "balanced"].items():
+    for section, values in PRESETS[preset].items():
         raw[section] |= values
     try:
-        settings = _all_settings(parse_settings(raw, source="the form"), str(preset))
+        settings = _all_settings(parse_settings(raw, source="the form"), f"{own}_{preset}")
     except U2AError as error:
         st.error(str(error))
         return
@@ -92,15 +99,15 @@ def _weights_run() -> str:
     return str(st.selectbox("Run", list(named), format_func=named.__getitem__, key="weights_run"))
 
 
-def _all_settings(settings: Settings, preset: str) -> Settings:
-    """Every other setting, folded away."""
+def _all_settings(settings: Settings, key: str) -> Settings:
+    """Every other setting, folded away; what was changed is kept under the key."""
     raw = settings.model_dump(mode="json")
     with st.expander("All settings"):
         for name in ("inner", "outer", "objective", "evaluation"):
-            st.markdown(f"**{name}**")
             section = getattr(settings, name)
+            st.markdown(f"**{parts.plain(str(type(section).__doc__))}**")
             raw[name] |= forms.section_form(
-                section, key=f"{preset}_{name}", leave_out=("method", "kind", "reward")
+                section, key=f"{key}_{name}", leave_out=("method", "kind", "reward")
             )
     return parse_settings(raw, source="All settings")
 

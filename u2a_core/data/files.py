@@ -25,6 +25,7 @@ Numbered: TypeAlias = tuple[int, Record]
 """A record and the line (or, in an array or table, the position) it stands at, from 1."""
 
 _serial = itertools.count()
+_WHOLE, _END = 64 * 2**20, 2**20
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(:[\w.-]+)?$")
 _HOW = "Give JSONL, JSON, CSV or Parquet with a prompt and a response."
 
@@ -69,10 +70,18 @@ def replace_file(target: Path, write: Callable[[Path], object]) -> None:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of a folder's files."""
+    """SHA-256 of a file, or of the names and contents of a folder's files.
+
+    Of a file over 64 MiB (weights) its size, first and last MiB stand for the rest.
+    """
     if path.is_file():
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            size = path.stat().st_size
+            if size <= _WHOLE:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.sha256(str(size).encode() + file.read(_END))
+            file.seek(-_END, os.SEEK_END)
+            return hashlib.sha256(digest.digest() + file.read()).hexdigest()
     files = sorted(file for file in path.rglob("*") if file.is_file())
     parts = (f"{file.relative_to(path)} {fingerprint(file)}\n" for file in files)
     return hashlib.sha256("".join(parts).encode()).hexdigest()

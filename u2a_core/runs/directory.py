@@ -16,15 +16,11 @@ disk leaves the previous one. Imports no torch: pages read runs through this mod
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
-import platform
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -35,6 +31,7 @@ from u2a_core.data import fingerprint, replace_file
 from u2a_core.errors import RunError
 from u2a_core.runs.files import read_json, write_json, writing
 from u2a_core.runs.lock import Lock
+from u2a_core.runs.provenance import provenance
 from u2a_core.types import Progress
 
 if TYPE_CHECKING:
@@ -44,7 +41,6 @@ LAYOUT = 1
 """Version of the layout above."""
 
 State: TypeAlias = Literal["queued", "running", "stopping", "stopped", "failed", "finished"]
-_PACKAGES = ("u2a-workbench", "torch", "transformers", "peft", "numpy")
 
 
 @dataclass(frozen=True)
@@ -78,11 +74,7 @@ class Run:
             "layout": LAYOUT,
             "command": command,
             "settings": settings.model_dump(mode="json"),
-            "sha256": {n: fingerprint(path) for n, path in settings.local_paths().items()},
-            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "code_sha256": _code_fingerprint(),
-            "python": platform.python_version(),
-            "packages": {name: metadata.version(name) for name in _PACKAGES},
+            **provenance(settings),
         }
         write_json(run.path / "config.json", config)
         return run
@@ -125,15 +117,31 @@ class Run:
             raw = resolved(raw, self.path / config["base"])
         return parse_settings(raw, source=str(self.path / "config.json"))
 
-    def changed_data(self) -> list[str]:
-        """Data files that are no longer what the run was computed from, by their setting."""
+    def changed(self, section: str = "") -> list[str]:
+        """Files that are no longer what the run was begun with, by their setting.
+
+        Args:
+            section: only of this section of the settings; empty: of all.
+        """
         here, then = self.settings().local_paths(), self.config()["sha256"]
         return [
             name
             for name in sorted(then)
-            if name.startswith("data.")
+            if name.startswith(section)
             and (name not in here or fingerprint(here[name]) != then[name])
         ]
+
+    def check_unchanged(self) -> None:
+        """For a resume.
+
+        Raises:
+            RunError: if a file of the run has changed or gone.
+        """
+        if changed := self.changed():
+            raise RunError(
+                f"A resumed run must find its files as they were; {', '.join(changed)} of "
+                f"{self.path} changed or went away. Restore them, or begin a new run."
+            )
 
     def report(self) -> dict[str, Any]:
         """report.json of a finished run.
@@ -288,10 +296,3 @@ class Run:
     def _replace(self, name: str, write: Callable[[Path], object]) -> None:
         with writing(self.path / name):
             replace_file(self.path / name, write)
-
-
-def _code_fingerprint() -> str:
-    """SHA-256 of the library's own source."""
-    package = Path(__file__).resolve().parents[1]
-    lines = [f"{f.relative_to(package)} {fingerprint(f)}" for f in sorted(package.rglob("*.py"))]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -62,7 +62,10 @@ class Workspace:
             inside = path.resolve().is_relative_to(base.resolve()) and path.resolve() != base
             if identity and inside and (path / "config.json").is_file():
                 return Run.open(path)
-        raise RunError(f"The run must be one of this workspace; got {identity[:80]!r}.")
+        raise RunError(
+            f"The run must be one of this workspace; got {identity[:80]!r}. It may have been "
+            "deleted or renamed; choose another."
+        )
 
 
 def _created(run: Run) -> float:
