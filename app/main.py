@@ -13,6 +13,7 @@ PAGES = {
 }
 
 st.set_page_config(page_title="U2A workbench", layout="wide")
+st.html("<style>[data-testid=stMainBlockContainer]{padding-top:4rem}</style>")
 urlstate.load()
 chosen = st.navigation(
     [

@@ -52,6 +52,7 @@ def frame(mode: Mode, *, title: str, x: str, y: str, height: int = _HEIGHT) -> g
             "legend": {"orientation": "h", "y": 1.01, "x": 0, "yanchor": "bottom"},
             "xaxis": axis | {"title": {"text": x}, "zeroline": False},
             "yaxis": axis | {"title": {"text": y}},
+            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": ink["zero"]},
             "uirevision": "kept",
         }
     )  # fmt: skip
