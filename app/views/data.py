@@ -32,7 +32,7 @@ WAYS = {
 KINDS = ("jsonl", "json", "csv", "parquet", "txt")
 MOST_ROWS = 1_000
 SHOWN_FAULTS = 10
-NUMBER = 190
+NUMBER = 150
 
 
 def page() -> None:
@@ -187,7 +187,7 @@ def _report(report: DataReport) -> None:
     row.metric("Faults", f"{len(report.faults):,}", width=NUMBER)
     row.metric("Duplicates dropped", f"{report.duplicates:,}", width=NUMBER)
     row.metric(
-        "Median length", f"{report.median_length:.0f} characters", width=NUMBER,
+        "Median characters", f"{report.median_length:.0f}", width=NUMBER,
         help=f"the longest has {report.longest:,}",
     )  # fmt: skip
     if report.faults:

@@ -146,6 +146,7 @@ def _watch() -> None:
         _live_pictures(name)
         return
     if run.finished:
+        parts.stale_note(run)
         _outcome(run, name)
     _pictures(run, name)
 
