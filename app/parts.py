@@ -71,7 +71,7 @@ def guarded(page: Callable[[], None]) -> None:
     try:
         page()
     except U2AError as error:
-        st.error(str(error))
+        st.error(plain(str(error)))
 
 
 def pick_run(runs: list[Run], *, key: str, empty: str) -> Run | None:
@@ -91,7 +91,7 @@ def pick_run(runs: list[Run], *, key: str, empty: str) -> Run | None:
             kind = workspace().find(wanted).config()["command"]
             st.caption(f"{plain(wanted)} is a {kind} run; this page shows others.")
         except RunError as error:
-            st.error(str(error))
+            st.error(plain(str(error)))
             chosen = None
     if not names:
         st.info(empty)
@@ -102,9 +102,7 @@ def pick_run(runs: list[Run], *, key: str, empty: str) -> Run | None:
         state.update(run=state[widget], sample=None)
 
     index = None if chosen is None else 0
-    st.selectbox(
-        "Run", names, index, key=widget, on_change=follow, placeholder="Choose a run"
-    )  # fmt: skip
+    st.selectbox("Run", names, index, key=widget, on_change=follow, placeholder="Choose a run")
     if chosen is None:
         return None
     if wanted is None:
@@ -142,7 +140,7 @@ def _state(name: str) -> None:
         else:
             _at_rest(run, name, status)
     except RunError as error:
-        st.warning(str(error))
+        st.warning(plain(str(error)))
 
 
 def _at_work(run: Run, name: str, status: Status) -> None:

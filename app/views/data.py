@@ -127,7 +127,7 @@ def _save(
         with writing(parts.draft_file()):
             replace_file(parts.draft_file(), lambda beside: beside.write_text(text, "utf-8"))
     except U2AError as error:
-        st.error(str(error))
+        st.error(parts.plain(str(error)))
         return
     if missing:
         st.warning(f"Saved. Before a job can run: {'; '.join(missing)}.")

@@ -75,7 +75,7 @@ def _configure() -> None:
     try:
         settings = _all_settings(parse_settings(raw, source="the form"), f"{own}_{preset}")
     except U2AError as error:
-        st.error(str(error))
+        st.error(parts.plain(str(error)))
         return
     command = "reweight" if weights == "u2a" else "unlearn"
     if st.button(
