@@ -135,7 +135,7 @@ def _on_settings(command: str) -> Callable[[list[str]], int]:
         from u2a_core import jobs
         from u2a_core.runs import Run
 
-        if arguments[:1] == ["--run"]:
+        if arguments[:1] == ["--run"] and len(arguments) > 1:
             return 0 if jobs.work(Run.open(Path(*arguments[1:2]))) else STOPPED
         place, settings = _place_and_settings(command, arguments)
         run = _open_run(command, place, settings)

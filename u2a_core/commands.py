@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import torch
 
 from u2a_core import params
+from u2a_core.config import there
 from u2a_core.descent import Choice, UnlearnState, descend, follow, pack, start, unpack
 from u2a_core.errors import ConfigError, DataError, RunError
 from u2a_core.losses import NegativeLogLikelihood, per_sample_losses
@@ -135,7 +136,7 @@ def weight_path(settings: Settings, experiment: Experiment) -> list[Weights]:
     source = settings.weights
     if source == "uniform":
         return [uniform(len(ids))]
-    if Path(source).is_dir():
+    if there(Path(source) / "config.json"):
         other = Run.open(Path(source))
         theirs = other.report()["data"]["negatives_sha256"]
         if theirs != experiment.negatives.sha256:
@@ -147,7 +148,7 @@ def weight_path(settings: Settings, experiment: Experiment) -> list[Weights]:
         wide = rounds.pivot_table(index="round", columns="id", values="weight")[ids]
         path = [Weights(torch.from_numpy(row.copy())) for row in wide.to_numpy()]
         return path[-1:] if settings.final_weights else path
-    if not Path(source).is_file():
+    if not there(Path(source)):
         raise ConfigError(
             "weights must be 'uniform', a finished reweight run, or a file of {id, weight}; "
             f"got {source!r}."

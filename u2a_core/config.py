@@ -22,7 +22,9 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class ModelSettings(_Section):
@@ -148,9 +150,9 @@ class Settings(_Section):
     """For unlearn: uniform, a finished reweight run, or a file of {id, weight}."""
     final_weights: bool = False
     """For unlearn with a run's weights: use only its last weights, from the original model."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of sampling and of the data order."""
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads; 0 leaves the choice to torch. 1 is fastest for tiny models."""
 
     @model_validator(mode="after")
@@ -170,7 +172,7 @@ class Settings(_Section):
             for field in fields
         }
         files = {n: _module_file(p) or p for n, p in {**named, "weights": self.weights}.items()}
-        return {n: Path(p) for n, p in files.items() if p and Path(p).exists()}
+        return {n: Path(p) for n, p in files.items() if p and there(Path(p))}
 
 
 _PATHS = {
@@ -277,12 +279,20 @@ def _beside(value: Any, base: Path) -> Any:
     """A path that exists beside the file, or the file of module:function there, made absolute."""
     if not isinstance(value, str) or not value:
         return value
-    if (base / value).exists():
+    if there(base / value):
         return str((base / value).resolve())
     module, colon, function = value.rpartition(":")
-    if colon and (base / f"{module}.py").is_file():
+    if colon and there(base / f"{module}.py"):
         return f"{(base / module).resolve()}.py:{function}"
     return value
+
+
+def there(path: Path) -> bool:
+    """Whether a path exists; a text that can be no path (too long, a NUL) does not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _module_file(spec: str) -> str:

@@ -42,15 +42,13 @@ def launch(folder: Path, command: str, settings: Settings) -> Run:
     Raises:
         RunError: if the folder cannot be written.
     """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".launch.lock", timeout=30):
-            for run in Workspace(folder).runs():
-                if _same(run, command, settings):
-                    return run
-            run = Run.create(_free(folder, _name(command, settings)), command, settings)
-            begin(run)
-            return run
+    with _launching(folder):
+        for run in Workspace(folder).runs():
+            if _same(run, command, settings):
+                return run
+        run = Run.create(_free(folder, _name(command, settings)), command, settings)
+        _begin(run)
+        return run
 
 
 def begin(run: Run) -> None:
@@ -59,8 +57,22 @@ def begin(run: Run) -> None:
     Raises:
         RunError: if a process works on it already, or it is finished.
     """
-    if run.finished or run.lock.alive:
-        raise RunError(f"{run.path} must be at rest to begin; it is {run.status().state}.")
+    with _launching(run.path.parent):
+        if run.finished or run.lock.alive:
+            raise RunError(f"{run.path} must be at rest to begin; it is {run.status().state}.")
+        _begin(run)
+
+
+@contextmanager
+def _launching(folder: Path) -> Iterator[None]:
+    """While open, no other process or thread begins a job in the folder."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".launch.lock", timeout=30):
+            yield
+
+
+def _begin(run: Run) -> None:
     command = [sys.executable, "-m", "u2a_core.cli", run.config()["command"], "--run", run.path]
     run.write_status("queued")
     with writing(run.log_file), run.log_file.open("ab") as log:
@@ -104,7 +116,9 @@ def work(run: Run) -> bool:
     try:
         result = until_stopped(run, body)
     except U2AError as error:
-        run.write_status("failed", str(error))
+        worker = run.lock.worker()
+        if worker is None or worker.pid == os.getpid():  # else another works here, undisturbed
+            run.write_status("failed", str(error))
         raise
     if result is None and run.status().state != "stopped":
         run.write_status("stopped", "before it began")
@@ -194,7 +208,7 @@ def _same(run: Run, command: str, settings: Settings) -> bool:
         begun = (run.path / "config.json").stat().st_mtime
     except (RunError, OSError):  # unreadable, or deleted meanwhile
         return False
-    return alike and (time.time() - begun < _AGAIN_S or run.status().state in ACTIVE)
+    return alike and (abs(time.time() - begun) < _AGAIN_S or run.status().state in ACTIVE)
 
 
 def _name(command: str, settings: Settings) -> str:

@@ -138,7 +138,7 @@ def _show_gains(console: Console, run: Run, report: dict[str, Any]) -> None:
     for row in pd.concat([table.head(8), table.tail(8)]).to_dict("records"):
         view.add_row(
             str(row["rank"]),
-            f"{row['gain']:+.4g}",
+            f"{row['gain']:+.3f}",
             escape(str(row["prompt"])[:60]),
             escape(str(row["response"])[:80]),
         )

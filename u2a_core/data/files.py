@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from u2a_core.config import there
 from u2a_core.errors import DataError
 from u2a_core.types import Fault
 
@@ -24,6 +25,7 @@ Record: TypeAlias = dict[str, Any]
 Numbered: TypeAlias = tuple[int, Record]
 """A record and the line (or, in an array or table, the position) it stands at, from 1."""
 
+_ENDINGS = (".jsonl", ".json", ".csv", ".parquet", ".txt")
 _serial = itertools.count()
 _WHOLE, _END = 64 * 2**20, 2**20
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(:[\w.-]+)?$")
@@ -37,7 +39,7 @@ def read_records(path: str | Path) -> tuple[list[Numbered], list[Fault]]:
         DataError: if it cannot be read as any format, or holds nothing.
     """
     file = Path(path)
-    if not file.exists() and _HUB_ID.match(str(path)):
+    if is_hub_id(path):
         return _hub(str(path)), []
     raw = _bytes(file)
     if raw.startswith(b"PAR1"):
@@ -49,6 +51,12 @@ def read_records(path: str | Path) -> tuple[list[Numbered], list[Fault]]:
     if first == "{":
         return _lines(text, file)
     return _table(text, file)
+
+
+def is_hub_id(path: str | Path) -> bool:
+    """Whether it names a hub set: owner/name that is no file here, and by its ending is none."""
+    name = str(path)
+    return bool(_HUB_ID.match(name)) and not there(Path(name)) and not name.endswith(_ENDINGS)
 
 
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -93,11 +101,20 @@ def _bytes(file: Path) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(
-            f"{file} must be a readable file; got: {reason}. Check the path."
+            f"{file} must be a readable file; got: {reason} (looked for {_whole(file)}). "
+            "Check the path."
         ) from error
     if not raw.strip():
         raise DataError(f"{file} must hold at least one record; it is empty. {_HOW}")
     return raw
+
+
+def _whole(file: Path) -> str:
+    """The path from the root, where there can be one."""
+    try:
+        return str(file.resolve())[:1000]
+    except (OSError, ValueError):
+        return "no possible path"
 
 
 def _text(raw: bytes, file: Path) -> str:

@@ -139,9 +139,10 @@ def _nothing_usable(path: str | Path, records: list[Numbered], faults: list[Faul
 def _sample(record: Record, *, side: Literal["chosen", "rejected"]) -> Sample:
     prompt, response = _prompt_and_response(record, side)
     given = record.get("id")
-    content = f"{prompt_text(prompt)}\x1f{response}".encode("utf-8", "surrogatepass")
+    content = f"{prompt_text(prompt)}\x1f{response}".encode()
     key = str(given) if given not in (None, "") else hashlib.sha256(content).hexdigest()[:12]
-    return Sample(key, prompt, response, str(record.get("kind") or ""))
+    kind = record.get("kind")
+    return Sample(_string(key, "id"), prompt, response, _string(str(kind), "kind") if kind else "")
 
 
 def _prompt_and_response(record: Record, side: str) -> tuple[Prompt, str]:
@@ -231,6 +232,10 @@ def _string(value: Any, column: str) -> str:
         raise _Unusable(f"{column} must be text, got {type(value).__name__}")
     if not value.strip():
         raise _Unusable(f"{column} is empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _Unusable(f"{column} holds half a character (an unpaired surrogate)") from None
     return value
 
 

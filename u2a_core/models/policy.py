@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from u2a_core import params
-from u2a_core.config import ModelSettings
+from u2a_core.config import ModelSettings, there
 from u2a_core.errors import ConfigError, ModelError
 
 _LONGEST = 1024
@@ -110,7 +110,7 @@ def load_tokenizer(path: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    if Path(path).is_dir() and not any(
+    if there(Path(path)) and not any(
         (Path(path) / name).exists()
         for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
     ):
@@ -130,7 +130,7 @@ def pretrained(family: Any, path: str, dtype: torch.dtype) -> nn.Module:
     Raises:
         ModelError: if there is none that can be loaded.
     """
-    if Path(path).exists() and not (Path(path) / "config.json").exists():
+    if there(Path(path)) and not there(Path(path) / "config.json"):
         raise ModelError(
             f"The model folder {path} must hold config.json; got none. Name the folder that "
             "model.save_pretrained wrote."

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -13,9 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from u2a_core.config import ModelSettings
+from u2a_core.config import ModelSettings, there
 from u2a_core.data.encode import conversation_ids
-from u2a_core.errors import ConfigError, ModelError
+from u2a_core.errors import ConfigError, ModelError, U2AError
 from u2a_core.models.policy import (
     check_finite,
     choose_device,
@@ -41,25 +43,41 @@ def load_reward(spec: str, settings: ModelSettings) -> Reward:
             "module:function (prompts, replies → scores); or set objective.kind to preference and "
             "data.preferences to pairs (prompt, chosen, rejected)."
         )
-    if ":" in spec and not Path(spec).exists():
+    if ":" in spec and not there(Path(spec)):
         return _reward_function(spec)
     return RewardModel.load(spec, settings)
 
 
 def _reward_function(spec: str) -> Reward:
     source, _, name = spec.rpartition(":")
-    try:
+    with _users_code(f"The reward {spec!r} must be a function that can be imported"):
         module = _module_of(source) if source.endswith(".py") else importlib.import_module(source)
         found = getattr(module, name)
-    except (ImportError, AttributeError, OSError, SyntaxError, ValueError) as error:
-        raise ModelError(
-            f"The reward {spec!r} must be a function of an installed module, or of a file "
-            f"module.py beside the settings; got: {error}."
-        ) from error
     if not callable(found):
         raise ModelError(f"The reward {spec!r} must be a function; got {type(found).__name__}.")
-    reward: Reward = found
+
+    def reward(prompts: Sequence[str], replies: Sequence[str]) -> Sequence[float]:
+        with _users_code(f"The reward {spec!r} must return scores"):
+            scores: Sequence[float] = found(prompts, replies)
+        return scores
+
     return reward
+
+
+@contextmanager
+def _users_code(expected: str) -> Iterator[None]:
+    """Turns whatever a user's own code raises, exits included, into a sentence with its line."""
+    try:
+        yield
+    except U2AError:
+        raise
+    except (Exception, SystemExit) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise ModelError(
+            f"{expected}; got {type(error).__name__}: {error} ({Path(last.filename).name}, line "
+            f"{last.lineno}). Give module:function of an installed module, or of a file module.py "
+            "beside the settings."
+        ) from error
 
 
 def _module_of(file: str) -> ModuleType:

@@ -15,24 +15,23 @@ disk leaves the previous one. Imports no torch: pages read runs through this mod
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from pyarrow import ArrowException
 
 from u2a_core.config import Settings, parse_settings, resolved
 from u2a_core.data import fingerprint, replace_file
 from u2a_core.errors import RunError
 from u2a_core.runs.files import read_json, write_json, writing
-from u2a_core.runs.lock import Lock
+from u2a_core.runs.journal import Journal
 from u2a_core.runs.provenance import provenance
-from u2a_core.types import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,22 +39,10 @@ if TYPE_CHECKING:
 LAYOUT = 1
 """Version of the layout above."""
 
-State: TypeAlias = Literal["queued", "running", "stopping", "stopped", "failed", "finished"]
-
 
 @dataclass(frozen=True)
-class Status:
-    """What a run is doing, and why, in a sentence."""
-
-    state: State
-    message: str = ""
-
-
-@dataclass(frozen=True)
-class Run:
+class Run(Journal):
     """A run directory."""
-
-    path: Path
 
     @classmethod
     def create(cls, path: Path, command: str, settings: Settings) -> Run:
@@ -65,6 +52,10 @@ class Run:
             RunError: if the directory holds a run already, or cannot be written.
         """
         run = cls(path)
+        if path.is_file():
+            raise RunError(
+                f"{path} must be a new directory; it is a file. Name another with --out."
+            )
         if run.exists:
             raise RunError(
                 f"{path} must be a new directory; it holds a run already. "
@@ -95,15 +86,10 @@ class Run:
                 f"{path} must have run layout {LAYOUT}; got {layout}. "
                 "It was written by another version of u2a: use that version, or run anew."
             )
-        for key in ("command", "settings", "sha256"):
-            if key not in config:
+        for key, kind in (("command", str), ("settings", dict), ("sha256", dict)):
+            if not isinstance(config.get(key), kind):
                 raise RunError(f"{path / 'config.json'} must hold {key}; it has been changed.")
         return run
-
-    @property
-    def exists(self) -> bool:
-        """Whether the directory holds a run."""
-        return (self.path / "config.json").exists()
 
     def config(self) -> dict[str, Any]:
         """config.json."""
@@ -114,7 +100,7 @@ class Run:
         config = self.config()
         raw = config["settings"]
         if "base" in config:
-            raw = resolved(raw, self.path / config["base"])
+            raw = resolved(raw, self.path / str(config["base"]))
         return parse_settings(raw, source=str(self.path / "config.json"))
 
     def changed(self, section: str = "") -> list[str]:
@@ -151,55 +137,16 @@ class Run:
         """
         if not self.finished:
             raise RunError(f"{self.path} must be a finished run; it is {self.status().state}.")
-        return read_json(self.path / "report.json")
-
-    @property
-    def finished(self) -> bool:
-        """Whether the report is there."""
-        return (self.path / "report.json").exists()
+        report = read_json(self.path / "report.json")
+        if report.get("command") != self.config()["command"]:
+            raise RunError(f"{self.path / 'report.json'} must be the run's own; it is damaged.")
+        return report
 
     def write_report(self, report: Mapping[str, Any]) -> None:
         """report.json: the last file of a run, which needs its checkpoint no more."""
         write_json(self.path / "report.json", report)
         (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
         self.write_status("finished")
-
-    def status(self) -> Status:
-        """What the files say, corrected by whether the process is alive."""
-        if self.finished:
-            return Status("finished")
-        if not (self.path / "status.json").exists():
-            return Status("queued") if self.lock.alive else Status("stopped", "It was not begun.")
-        said = Status(**read_json(self.path / "status.json"))
-        if said.state not in ("queued", "running", "stopping") or self.lock.alive:
-            return said
-        if said.state == "stopping":
-            return Status("stopped", "at once")
-        return Status("failed", "The process ended without a word. Resume continues the run.")
-
-    def write_status(self, state: State, message: str = "") -> None:
-        """status.json."""
-        write_json(self.path / "status.json", dataclasses.asdict(Status(state, message)))
-
-    @property
-    def lock(self) -> Lock:
-        """Which process works here."""
-        return Lock(self.path / "lock")
-
-    @property
-    def log_file(self) -> Path:
-        """What the process of a job says."""
-        return self.path / "log.txt"
-
-    def log_tail(self, lines: int = 40) -> str:
-        """The log's last lines; empty where there is no log."""
-        try:
-            with self.log_file.open("rb") as file:
-                file.seek(max(0, self.log_file.stat().st_size - 200 * lines))
-                text = file.read().decode("utf-8", errors="replace")
-        except OSError:
-            return ""
-        return "\n".join(text.splitlines()[-lines:])
 
     def delete(self) -> None:
         """Removes the directory.
@@ -211,23 +158,6 @@ class Run:
             raise RunError(f"{self.path} must be at rest; a process works on it. Stop it first.")
         with writing(self.path):
             shutil.rmtree(self.path)
-
-    def append_progress(self, progress: Progress) -> None:
-        """One more line of progress.jsonl."""
-        with (
-            writing(self.path / "progress.jsonl"),
-            (self.path / "progress.jsonl").open("a", encoding="utf-8") as file,
-        ):
-            file.write(json.dumps(dataclasses.asdict(progress)) + "\n")
-
-    def progress(self) -> list[Progress]:
-        """The complete lines of progress.jsonl."""
-        path = self.path / "progress.jsonl"
-        if not path.exists():
-            return []
-        text = path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]  # the last line may be half-written
-        return [Progress(**json.loads(line)) for line in whole.splitlines()]
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """tables/<name>.parquet."""
@@ -245,7 +175,11 @@ class Run:
         """
         if not self.has_table(name):
             raise RunError(f"{self.path} must have the table {name!r}; it has none.")
-        return pd.read_parquet(self.path / "tables" / f"{name}.parquet")
+        path = self.path / "tables" / f"{name}.parquet"
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError, ArrowException) as error:
+            raise RunError(f"{path} must be a whole table; got: {error}. Run anew.") from error
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Replaces the checkpoint as a whole.
@@ -284,6 +218,7 @@ class Run:
         Raises:
             RunError: if the disk is full; what was there before is still there.
         """
+        self.check_there()
         beside = self.path / f".model.{os.getpid()}"
         with writing(self.model_folder):
             try:
@@ -294,5 +229,6 @@ class Run:
                 shutil.rmtree(beside, ignore_errors=True)
 
     def _replace(self, name: str, write: Callable[[Path], object]) -> None:
+        self.check_there()
         with writing(self.path / name):
             replace_file(self.path / name, write)

@@ -30,15 +30,13 @@ class Lock:
 
     def worker(self) -> psutil.Process | None:
         """The living process that works here."""
-        if not self.file.exists():
-            return None
-        lock = read_json(self.file)
         try:
+            lock = read_json(self.file)
             process = psutil.Process(lock["pid"])
             same = abs(process.create_time() - lock["started"]) < 1
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
-            return None
+        except (RunError, KeyError, TypeError, ValueError, OverflowError, psutil.NoSuchProcess):
+            return None  # no lock, or a damaged one
 
     @property
     def alive(self) -> bool:

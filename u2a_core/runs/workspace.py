@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from u2a_core.config import there
 from u2a_core.errors import RunError
 from u2a_core.runs.directory import Run
 
@@ -57,11 +58,11 @@ class Workspace:
         Raises:
             RunError: if there is none, or it is of another version.
         """
-        for base in (self.folder, demo_assets() / "runs"):
-            path = base / identity
-            inside = path.resolve().is_relative_to(base.resolve()) and path.resolve() != base
-            if identity and inside and (path / "config.json").is_file():
-                return Run.open(path)
+        name = Path(identity)
+        if name.parts and not name.is_absolute() and ".." not in name.parts:
+            for base in (self.folder, demo_assets() / "runs"):
+                if there(base / name / "config.json"):
+                    return Run.open(base / name)
         raise RunError(
             f"The run must be one of this workspace; got {identity[:80]!r}. It may have been "
             "deleted or renamed; choose another."

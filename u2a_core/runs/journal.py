@@ -1,0 +1,125 @@
+"""What the process of a run says, and what is made of it: state, progress, log.
+
+Reading is lenient: a damaged file of one run must not hide the others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+from u2a_core.errors import RunError
+from u2a_core.runs.files import read_json, write_json, writing
+from u2a_core.runs.lock import Lock
+from u2a_core.types import Progress
+
+State: TypeAlias = Literal["queued", "running", "stopping", "stopped", "failed", "finished"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a run is doing, and why, in a sentence."""
+
+    state: State
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The part of a run directory that its process keeps writing while it works."""
+
+    path: Path
+
+    @property
+    def exists(self) -> bool:
+        """Whether the directory holds a run."""
+        return (self.path / "config.json").exists()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the report is there."""
+        return (self.path / "report.json").exists()
+
+    @property
+    def lock(self) -> Lock:
+        """Which process works here."""
+        return Lock(self.path / "lock")
+
+    @property
+    def log_file(self) -> Path:
+        """What the process of a job says."""
+        return self.path / "log.txt"
+
+    def check_there(self) -> None:
+        """For a job that is about to write.
+
+        Raises:
+            RunError: if the directory was deleted meanwhile.
+        """
+        if not self.exists:
+            raise RunError(f"{self.path} must be there until its job has ended; it was deleted.")
+
+    def status(self) -> Status:
+        """What the files say, corrected by whether the process is alive."""
+        if self.finished:
+            return Status("finished")
+        if not (self.path / "status.json").exists():
+            return Status("queued") if self.lock.alive else Status("stopped", "It was not begun.")
+        said = self._said()
+        if said.state not in ("queued", "running", "stopping") or self.lock.alive:
+            return said
+        if said.state == "stopping":
+            return Status("stopped", "at once")
+        return Status("failed", "The process ended without a word. Resume continues the run.")
+
+    def _said(self) -> Status:
+        """status.json."""
+        try:
+            said = read_json(self.path / "status.json")
+        except RunError as error:
+            return Status("failed", str(error))
+        for state in get_args(State):
+            if said.get("state") == state:
+                return Status(state, str(said.get("message", "")))
+        return Status("failed", "status.json is damaged. Resume continues the run.")
+
+    def write_status(self, state: State, message: str = "") -> None:
+        """status.json; a run that was deleted meanwhile gets none."""
+        if self.exists:
+            write_json(self.path / "status.json", dataclasses.asdict(Status(state, message)))
+
+    def append_progress(self, progress: Progress) -> None:
+        """One more line of progress.jsonl."""
+        path = self.path / "progress.jsonl"
+        with writing(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dataclasses.asdict(progress)) + "\n")
+
+    def progress(self) -> list[Progress]:
+        """The complete lines of progress.jsonl."""
+        try:
+            text = (self.path / "progress.jsonl").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return []
+        whole = text[: text.rfind("\n") + 1]  # the last line may be half-written
+        return [line for line in map(_progress, whole.splitlines()) if line is not None]
+
+    def log_tail(self, lines: int = 40) -> str:
+        """The log's last lines; empty where there is no log."""
+        try:
+            with self.log_file.open("rb") as file:
+                file.seek(max(0, self.log_file.stat().st_size - 200 * lines))
+                text = file.read().decode("utf-8", errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+def _progress(line: str) -> Progress | None:
+    try:
+        found: dict[str, Any] = json.loads(line)
+        return Progress(**found)
+    except (ValueError, TypeError):
+        return None
