@@ -13,20 +13,24 @@ PAGES = {
 }
 
 st.set_page_config(page_title="U2A workbench", layout="wide")
-st.html("<style>[data-testid=stMainBlockContainer]{padding-top:4rem}</style>")
+st.html("<style>[data-testid=stMainBlockContainer]{padding-top:2rem}</style>")
 urlstate.load()
-chosen = st.navigation(
-    [
-        st.Page(
-            f"views/{name}.py",
-            title=title,
-            help=about,
-            default=name == "home",
-            url_path=None if name == "home" else name,
-        )
-        for name, (title, about) in PAGES.items()
-    ],
-    position="top",  # the width is for pictures and tables
-)
+pages = {
+    name: st.Page(
+        f"views/{name}.py",
+        title=title,
+        default=name == "home",
+        url_path=None if name == "home" else name,
+    )
+    for name, (title, _) in PAGES.items()
+}
+# our own bar: its links carry the choices, so that one click is one step of the browser's history
+chosen = st.navigation(list(pages.values()), position="hidden")
+with st.container(horizontal=True, key="bar"):
+    for name, (title, about) in PAGES.items():
+        st.page_link(
+            pages[name], label=f"**{title}**" if pages[name] == chosen else title, help=about,
+            query_params=urlstate.choices(), width="content",
+        )  # fmt: skip
 chosen.run()
 urlstate.save()

@@ -6,6 +6,7 @@ Pages read run directories and launch jobs; nothing is computed here that a mode
 import html
 import os
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from u2a_core.config import Settings, load_settings
 from u2a_core.errors import RunError, U2AError
 from u2a_core.figures import Mode
 from u2a_core.runs import Run, Status, Workspace, demo_assets
-from u2a_core.types import Progress
 
 MARKS = {
     "queued": ":gray-badge[waiting]",
@@ -67,18 +67,26 @@ def project() -> Settings:
 
 
 def guarded(page: Callable[[], None]) -> None:
-    """Runs a page; what goes wrong is a box that says what to do."""
+    """Runs a page, or a part; what goes wrong is a box that says what to do."""
     try:
         page()
     except U2AError as error:
         st.error(plain(str(error)))
+    except (
+        Exception
+    ) as error:  # the boundary: whatever is left is a fault of ours, or a damaged run
+        traceback.print_exc()
+        st.error(
+            f"This part cannot be shown: {plain(f'{type(error).__name__}: {error}')}. The run may "
+            "be damaged, or it is a fault of ours; the server's terminal has the details."
+        )
 
 
 def pick_run(runs: list[Run], *, key: str, empty: str) -> Run | None:
     """A choice among runs that follows and sets the address's `run`.
 
     Args:
-        runs: those that the page can show.
+        runs: those that the page can show; without a choice the first is shown.
         key: of the widget.
         empty: what to do where there are none.
     """
@@ -88,8 +96,7 @@ def pick_run(runs: list[Run], *, key: str, empty: str) -> Run | None:
     chosen = wanted if wanted in names else next(iter(names), None)
     if wanted is not None and wanted not in names:
         try:
-            kind = workspace().find(wanted).config()["command"]
-            st.caption(f"{plain(wanted)} is a {kind} run; this page shows others.")
+            workspace().find(wanted)  # a run of another kind: this page shows its own first one
         except RunError as error:
             st.error(plain(str(error)))
             chosen = None
@@ -103,11 +110,7 @@ def pick_run(runs: list[Run], *, key: str, empty: str) -> Run | None:
 
     index = None if chosen is None else 0
     st.selectbox("Run", names, index, key=widget, on_change=follow, placeholder="Choose a run")
-    if chosen is None:
-        return None
-    if wanted is None:
-        state["run"] = chosen
-    return workspace().find(chosen)
+    return None if chosen is None else workspace().find(chosen)
 
 
 def stale_note(run: Run) -> None:
@@ -145,7 +148,7 @@ def _state(name: str) -> None:
 
 def _at_work(run: Run, name: str, status: Status) -> None:
     """A run in progress: how far, how long, its log, and Stop."""
-    _progress(run.progress(), status)
+    _progress(run, status)
     if status.state != "stopping":
         st.button(
             "Stop", key=f"stop_{name}", icon=":material/stop:", on_click=jobs.stop, args=(run,),
@@ -159,16 +162,22 @@ def _state_line(name: str, status: Status) -> None:
     st.markdown(f"**{plain(name)}** {MARKS[status.state]}{plain(said)}")
 
 
-def _progress(lines: list[Progress], status: Status) -> None:
+def _progress(run: Run, status: Status) -> None:
+    """How far the stage in hand is, and how long the run has worked."""
+    lines = run.progress()
     if not lines:
         st.progress(0.0, text="starting" if status.state != "queued" else "waiting for its turn")
         return
     last = lines[-1]
     same = [line for line in lines if line.stage == last.stage]
-    text = f"{last.stage} {last.step} of {last.total}, {last.seconds:.0f} s"
+    since = max(0.0, time.time() - run.progress_time())
+    if last.total == 1:  # nothing to count: that time goes on is all there is to say
+        st.progress(0.0, text=f"{last.stage}, {last.seconds + since:.0f} s")
+        return
+    text = f"{last.stage} {last.step} of {last.total}, {last.seconds + since:.0f} s"
     if len(same) > 1 and last.step > same[0].step:
         pace = (last.seconds - same[0].seconds) / (last.step - same[0].step)
-        text += f", about {max(0, last.total - last.step) * pace:.0f} s left"
+        text += f", about {max(0.0, (last.total - last.step) * pace - since):.0f} s left"
     st.progress(min(1.0, last.step / max(1, last.total)), text=text)
 
 
@@ -230,10 +239,10 @@ def text_box(text: str) -> None:
     st.html(f'<div style="white-space:pre-wrap;overflow-wrap:anywhere">{safe}</div>')
 
 
-def download(table: pd.DataFrame, name: str, *, key: str) -> None:
+def download(table: pd.DataFrame, name: str, *, key: str, title: str = "CSV") -> None:
     """A table as CSV."""
     st.download_button(
-        "CSV", table.to_csv(index=False), f"{name}.csv", "text/csv", key=key,
+        title, table.to_csv(index=False), f"{name}.csv", "text/csv", key=key,
         icon=":material/download:",
     )  # fmt: skip
 

@@ -36,6 +36,7 @@ def opened(page: str, **address: str) -> AppTest:
             app.query_params[name] = value
         app.run()
     assert not app.exception, app.exception[0].message
+    assert "cannot be shown" not in " ".join(error.value for error in app.error)
     return app
 
 
@@ -130,6 +131,83 @@ def test_a_damaged_run_is_told_and_hides_no_other(folder: Path):
     assert [run.path.name for run in Workspace(folder).runs()] == ["mine"]
 
 
+DAMAGE = {
+    "report.json": ("", "{}"),
+    "status.json": ("", '{"state": "exploded"}', '{"state": "failed", "message": 5}'),
+    "lock": ("", "{}", '{"pid": "x", "started": 0}', '{"pid": -4, "started": 0}'),
+    "progress.jsonl": ("{broken\n", '{"odd": 1}\n', "\udcff\n"),
+    "tables/weights.parquet": ("no table",),
+    "tables/history.parquet": ("no table",),
+    "tables/generations.parquet": ("no table",),
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "content"), [(file, c) for file, contents in DAMAGE.items() for c in contents]
+)
+def test_a_damaged_file_is_told_and_hides_no_other_run(folder: Path, file: str, content: str):
+    run_in(folder, "finished").path.rename(folder / "good")
+    run = run_in(folder, "failed" if file in ("status.json", "lock", "progress.jsonl") else "done")
+    (run.path / file).write_bytes(content.encode("utf-8", "surrogateescape"))
+    home = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).run()
+    assert not home.exception
+    assert any("good" in str(link.proto) for link in home.get("page_link"))
+    for page in ("gains", "unlearn", "compare"):
+        app = home.switch_page(f"views/{page}.py")
+        app.query_params["run"] = "mine"
+        app.run()
+        assert not app.exception, (page, app.exception[0].message)
+        assert app.title[0].value == page.capitalize()
+
+
+@pytest.mark.parametrize("identity", ["a" * 300, "a\0b", "![x](http://127.0.0.1:9/a.png)", "."])
+def test_an_impossible_id_is_a_sentence_whose_markup_is_not_followed(folder: Path, identity: str):
+    for page in ("gains", "unlearn"):
+        (error,) = opened(page, run=identity).error
+        assert "must be one of this workspace" in error.value
+        assert "![x](" not in error.value
+    app = opened("compare", a=identity, b="demo-npo-u2a")
+    assert "![x](" not in app.warning[0].value
+    app = opened("gains", run="demo-gains", sample=identity)
+    assert "![x](" not in app.warning[0].value
+
+
+def test_a_damaged_draft_leaves_the_form(folder: Path):
+    folder.mkdir()
+    (folder / ".draft.yaml").write_text("model: [")
+    app = opened("data")
+    assert "begins anew" in app.warning[0].value
+    assert "Check and save" in {button.label for button in app.button}
+
+
+def test_what_is_not_there_is_told_beside_the_button(folder: Path):
+    app = opened("data")
+    app.segmented_control("project_choice").set_value("own").run()
+    app.text_input("own_model").set_value("/nowhere/model")
+    app.text_input("own_path_negatives").set_value("/nowhere/n.jsonl")
+    app.text_input("own_reward").set_value("/nowhere/reward.py:f")
+    next(b for b in app.button if b.label == "Check and save").click().run()
+    told = app.warning[0].value.replace("\\", "")
+    assert "the model is not at /nowhere/model" in told
+    assert "the reward is not at /nowhere/reward.py" in told
+    assert "Negatives: /nowhere/n.jsonl must be a readable file" in told
+
+
+def test_a_set_on_the_hub_is_left_to_jobs(folder: Path):
+    app = opened("data")
+    app.segmented_control("project_choice").set_value("own").run()
+    app.text_input("own_path_negatives").set_value("owner/name")
+    next(b for b in app.button if b.label == "Check and save").click().run()
+    assert "is a set on the hub" in app.info[0].value
+
+
+def test_without_a_choice_the_demos_telling_runs_are_shown_and_the_address_is_left(folder: Path):
+    for page, run in (("gains", "demo-gains"), ("unlearn", "demo-npo-u2a")):
+        app = opened(page)
+        assert app.selectbox(f"{page}_run").value == run
+        assert "run" not in app.query_params
+
+
 def test_a_runs_folder_that_cannot_be_written_is_a_box(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -188,18 +266,17 @@ def test_markup_in_texts_is_shown_not_followed():
     code = (
         "import streamlit as st; from app import parts; "
         "parts.guarded = lambda page: None\n"
-        "from app.views.compare import rewards_table, word_diff\n"
+        "from app.views.compare import comparable, rewards_table, word_diff\n"
         "old, new = word_diff('I do not care.', 'I am happy to help.', ('#fff', '#000'))\n"
         "assert old.count('<span') == new.count('<span') == 1, (old, new)\n"
         "assert old.startswith('I <span') and '>do not care.<' in old\n"
         "before, after = ({'mean': m, 'low': m, 'high': m, 'n': 4} for m in (0.0, 1.0))\n"
         "facts = {'steps': 1, 'effective_samples': 2.0, 'seconds': 3.0}\n"
         "report = {**facts, 'reward': {'before': before, 'after': after}}\n"
-        "names = list(rewards_table({'a': report, 'b': report})['name'])\n"
-        "assert names == ['a', 'b', 'original'], names\n"
         "other = {**report, 'reward': {'before': {**before, 'n': 5}, 'after': after}}\n"
-        "names = list(rewards_table({'a': report, 'b': other, 'c': facts})['name'])\n"
-        "assert names == ['a', 'b', 'original of a', 'original of b'], names\n"
+        "alike = comparable({'a': report, 'b': report, 'c': other, 'd': facts}, 'a')\n"
+        "assert list(rewards_table(alike)['name']) == ['a', 'b', 'original'], alike\n"
+        "assert comparable({'d': facts}, 'd') == {}\n"
         "old, new = word_diff('<script>a</script> x', '<img onerror=1> x', ('#fff', '#000'))\n"
         "assert '<script>' not in old and '<img' not in new, (old, new)\n"
         "assert '&lt;script&gt;' in old and 'line-through' in old\n"
@@ -213,7 +290,7 @@ def test_the_server_never_imports_torch(folder: Path):
         "import sys, os; from streamlit.testing.v1 import AppTest\n"
         "app = AppTest.from_file(os.path.abspath('app/main.py'), default_timeout=60).run()\n"
         f"for page in {PAGES[1:]!r}:\n"
-        "    app.switch_page(f'views/{page}.py').run(); assert not app.exception\n"
+        "    app.switch_page(f'views/{page}.py').run(); assert not (app.exception or app.error)\n"
         "sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"
     )
     command = [sys.executable, "-W", "ignore", "-c", code]

@@ -48,6 +48,20 @@ def spoil(config: Path, fault: str) -> None:
     match fault:
         case "empty file":
             negatives.write_text("")
+        case "half a character":
+            negatives.write_text('{"prompt": "a", "response": "b\\ud800"}\n')
+        case "no such file":
+            change(config, "data", negatives="data/negatves.jsonl")
+        case "a path too long":
+            change(config, "data", negatives="n" * 5000)
+        case "a model path too long":
+            change(config, "model", path="m" * 5000)
+        case "a reward that fails":
+            (config.parent / "mine.py").write_text("def f(prompts, replies):\n    return 1 / 0\n")
+            change(config, "objective", reward="mine:f")
+        case "a reward that exits":
+            (config.parent / "mine.py").write_text("import sys\nsys.exit(3)\n")
+            change(config, "objective", reward="mine:f")
         case "wrong columns":
             negatives.write_text('{"question_text": "a", "reply_text": "b"}\n')
         case "broken line 17":
@@ -99,6 +113,12 @@ def spoil(config: Path, fault: str) -> None:
 FAULTS = {
     "empty file": "it is empty",
     "wrong columns": "question_text, reply_text",
+    "half a character": "unpaired surrogate",
+    "no such file": r"No such file or directory \(looked for /.*/data/negatves\.jsonl\)",
+    "a path too long": "File name too long",
+    "a model path too long": "must load",
+    "a reward that fails": r"ZeroDivisionError: division by zero \(mine\.py, line 2\)",
+    "a reward that exits": r"SystemExit: 3 \(mine\.py, line 2\)",
     "broken line 17": "line 17",
     "no tokenizer": "must hold a tokenizer",
     "no chat template": "must have a chat template",
@@ -230,6 +250,11 @@ def test_impossible_weights_are_refused(u2a, tmp_path: Path, weight: str):
         (["reweight", "SCENARIO", "--inner.method", "rlhf"], "'ga', 'graddiff' or 'npo'"),
         (["reweight", "SCENARIO", "--inner.method", "graddiff", "--data.retain", ""], "retain set"),
         (["reweight", "SCENARIO", "--out"], "--out"),
+        (["reweight", "SCENARIO", "--threads", "9999999999"], "threads: Input should be less"),
+        (["reweight", "SCENARIO", "--seed", "9" * 30], "seed: Input should be less"),
+        (["reweight", "SCENARIO", "--inner.learning-rate", "inf"], "should be a finite number"),
+        (["reweight", "SCENARIO", "--out", "SCENARIO"], "must be a new directory; it is a file"),
+        (["gains", "--run"], "must be given a settings file"),
         (["demo", "--speed", "9"], "got --speed"),
         (["demo", "--seed", "x"], "--seed"),
         (["demo", "--seed", "3"], "together with --headless"),

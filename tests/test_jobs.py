@@ -108,6 +108,60 @@ def test_a_job_whose_files_changed_is_not_resumed(folder: Path, scenario: Path, 
     assert run.checkpoint() is not None
 
 
+def test_two_resumes_at_once_are_one(folder: Path, settings: Settings):
+    run = jobs.launch(folder, "reweight", settings)
+    until(lambda: steps(run) >= 1)
+    jobs.stop(run)
+    until(lambda: run.status().state == "stopped" and not run.lock.alive, 20)
+    told: list[str] = []
+
+    def resume() -> None:
+        try:
+            jobs.begin(run)
+        except RunError as error:
+            told.append(str(error))
+
+    clicks = [threading.Thread(target=resume) for _ in range(3)]
+    for click in clicks:
+        click.start()
+    for click in clicks:
+        click.join()
+    assert len(told) == 2
+    assert all("must be at rest" in sentence for sentence in told)
+    until(lambda: run.status().state == "finished")
+
+
+def test_a_second_process_does_not_disturb_the_first(folder: Path, settings: Settings):
+    run = jobs.launch(folder, "reweight", settings)
+    until(lambda: steps(run) >= 1)
+    command = [sys.executable, "-m", "u2a_core.cli", "reweight", "--run", run.path]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "another is at work" in done.stderr
+    assert run.status().state in ("running", "finished")
+    until(lambda: run.status().state == "finished")
+
+
+def test_a_run_deleted_under_its_job_leaves_nothing(folder: Path, settings: Settings):
+    run = jobs.launch(folder, "reweight", settings)
+    until(lambda: steps(run) >= 1)
+    worker = run.lock.worker()
+    assert worker is not None
+    shutil.rmtree(run.path)
+    until(lambda: not worker.is_running())
+    assert not run.path.exists()
+
+
+def test_a_clock_that_was_wrong_does_not_hold_back_a_launch(folder: Path, settings: Settings):
+    run = jobs.launch(folder, "gains", settings)
+    until(lambda: run.status().state == "finished")
+    later = time.time() + 9999
+    os.utime(run.path / "config.json", (later, later))
+    again = jobs.launch(folder, "gains", settings)
+    assert again.path != run.path
+    jobs.stop(again)
+
+
 def test_a_killed_job_is_told_within_three_seconds(folder: Path, settings: Settings):
     run = jobs.launch(folder, "reweight", settings)
     until(lambda: steps(run) >= 1)

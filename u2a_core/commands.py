@@ -85,6 +85,7 @@ def run_gains(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
     """`u2a gains`: the marginal gain of every negative sample at θ₀."""
     experiment = _loaded(settings, watch)
     n = experiment.problem.size
+    watch.tell("sampling replies for J", 0, 1)
     report = experiment.scorer(
         uniform(n),
         seed=_first_seed(settings),
@@ -197,6 +198,7 @@ def _descent(
 ) -> dict[str, Any]:
     """Runs the inner steps with checkpoints, then compares the model before and after."""
     settings, command = experiment.settings, run.config()["command"]
+    watch.tell("replies of the original model", 0, 1)
     before = experiment.evaluate()
     state = _resumed(run, experiment, watch) or start(experiment.problem, first)
     saved, cost = time.monotonic(), 0.0

@@ -10,6 +10,7 @@ import streamlit as st
 
 from app import parts
 from u2a_core import figures, metrics
+from u2a_core.errors import RunError
 from u2a_core.runs import Run
 
 ORIGINAL = "original"
@@ -25,6 +26,10 @@ COLOURS = {"light": ("#F6D5BD", "#CFE6F4"), "dark": ("#6B3A12", "#1B4A66")}
 def page() -> None:
     """The page."""
     st.title("Compare")
+    st.caption(
+        "What two models reply to the same test prompts, and the mean reward of all runs that were "
+        "measured alike. Removed words are struck, added ones underlined."
+    )
     space = parts.workspace()
     runs = {
         space.identify(run): run
@@ -34,37 +39,58 @@ def page() -> None:
     if not runs:
         st.info("No finished run yet. Launch one on Unlearn, or open the demo on Home.")
         return
-    _rewards(runs)
-    _replies(runs)
+    named = st.session_state.get("run")
+    left, right = st.columns(2)
+    with left:
+        a = _side("A", "a", [ORIGINAL, *runs], ORIGINAL)
+    with right:
+        b = _side("B", "b", list(runs), named if named in runs else next(iter(runs)))
+    _replies(runs, a, b)
+    st.subheader("Rewards")
+    _rewards(comparable({name: run.report() for name, run in runs.items()}, b), len(runs))
+
+
+def comparable(reports: dict[str, dict[str, Any]], chosen: str) -> dict[str, dict[str, Any]]:
+    """The runs that were measured as the chosen one was.
+
+    Their original models got the same reward on the same draws: same model, prompts and reward.
+    """
+    original = (reports[chosen].get("reward") or {}).get("before")
+    return {
+        name: report
+        for name, report in reports.items()
+        if original is not None and (report.get("reward") or {}).get("before") == original
+    }
 
 
 def rewards_table(reports: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """One row a run and one an original model, by falling reward on the test prompts.
+    """One row a run and one for their original model, by falling reward on the test prompts.
 
     Args:
-        reports: run → its report; those without a measured reward are left out.
+        reports: run → its report, `comparable` ones.
     """
     rows: list[dict[str, Any]] = []
-    originals: dict[str, dict[str, Any]] = {}
     for name, report in reports.items():
-        reward = report.get("reward") or {}
-        if reward:
-            facts = {key: report[key] for key in ("steps", "effective_samples", "seconds")}
-            rows.append({"name": name, **reward["after"], **facts})
-            originals.setdefault(str(reward["before"]), {"name": name, **reward["before"]})
-    alone = len(originals) == 1
-    for row in originals.values():
-        rows.append(row | {"name": ORIGINAL if alone else f"{ORIGINAL} of {row['name']}"})
+        facts = {key: report[key] for key in ("steps", "effective_samples", "seconds")}
+        rows.append({"name": name, **report["reward"]["after"], **facts})
+        original = {"name": ORIGINAL, **report["reward"]["before"]}
+    rows += [original] if rows else []
     table = pd.DataFrame(rows)
     return table if table.empty else table.sort_values("mean", ascending=False, ignore_index=True)
 
 
-def _rewards(runs: dict[str, Run]) -> None:
+def _rewards(reports: dict[str, dict[str, Any]], runs: int) -> None:
     """The picture and the table of mean rewards."""
-    table = rewards_table({name: run.report() for name, run in runs.items()})
+    table = rewards_table(reports)
     if table.empty:
-        st.info("No run has test prompts and a reward, so there is nothing to rank.")
+        st.info("B has no test prompts or no reward, so there is nothing to rank.")
         return
+    st.caption(
+        "Filled marks: weights by U2A; hollow: baselines. Diamond: NPO, triangle: GA, square: "
+        "GradDiff."
+        + (f" {runs - len(reports)} runs were measured with another model, other prompts or "
+           "another reward: choose one of them as B." if runs > len(reports) else "")
+    )  # fmt: skip
     st.plotly_chart(
         figures.rewards(table.head(MOST_DRAWN), parts.mode()), theme=None, key="rewards",
         alt="Mean reward of every run with its 95 % interval",
@@ -90,7 +116,7 @@ def _side(title: str, key: str, names: list[str], fallback: str) -> str:
     state = st.session_state
     wanted = state.get(key) or fallback
     if wanted not in names:
-        st.warning(f"No finished run {str(wanted)[:60]!r} here; {fallback} is shown instead.")
+        _absent(str(wanted), fallback)
         wanted = fallback
     state[f"side_{key}"] = wanted
 
@@ -98,20 +124,22 @@ def _side(title: str, key: str, names: list[str], fallback: str) -> str:
         state[key] = state[f"side_{key}"]
 
     st.selectbox(title, names, key=f"side_{key}", on_change=follow)
-    state[key] = wanted
     return str(wanted)
 
 
-def _replies(runs: dict[str, Run]) -> None:
+def _absent(wanted: str, instead: str) -> None:
+    """Why a run of the address is not shown."""
+    try:
+        state = parts.workspace().find(wanted).status().state
+    except RunError:
+        why = "is no run of this workspace"
+    else:
+        why = f"has nothing to compare yet: it is {state}"
+    st.warning(f"{parts.plain(wanted[:60])} {why}. {parts.plain(instead)} is shown instead.")
+
+
+def _replies(runs: dict[str, Run], a: str, b: str) -> None:
     """Replies side by side, with the words that changed."""
-    st.subheader("Replies")
-    named = st.session_state.get("run")
-    best = named if named in runs else next(iter(runs))
-    left, right = st.columns(2)
-    with left:
-        a = _side("A", "a", [ORIGINAL, *runs], ORIGINAL)
-    with right:
-        b = _side("B", "b", list(runs), best)
     pairs = paired(None if a == ORIGINAL else runs[a].table("generations"),
                    runs[b].table("generations"))  # fmt: skip
     if pairs.empty:
@@ -183,7 +211,9 @@ def _page_of_pairs(pairs: pd.DataFrame, a: str, b: str) -> None:
     if falls == "largest fall first":
         pairs = pairs.iloc[::-1]
     pages = max(1, -(-len(pairs) // PER_PAGE))
-    at = int(controls.number_input(f"Page of {pages}", 1, pages, 1, key=f"page_{a}_{b}", width=160))
+    at = int(
+        controls.number_input(f"Page (of {pages})", 1, pages, 1, key=f"page_{a}_{b}", width=160)
+    )
     with controls:
         parts.download(pairs, f"{a}-{b}".replace("/", "-"), key="pairs_csv")
     if pairs.empty:
@@ -191,10 +221,8 @@ def _page_of_pairs(pairs: pd.DataFrame, a: str, b: str) -> None:
         return
     for row in pairs.iloc[(at - 1) * PER_PAGE : at * PER_PAGE].to_dict("records"):
         with st.container(border=True):
-            st.caption(
-                f"{parts.plain(str(row['prompt']))}  \n"
-                f"reward {row['reward_a']:+.2f} → {row['reward_b']:+.2f}"
-            )
+            parts.text_box(str(row["prompt"]))
+            st.caption(f"reward {row['reward_a']:+.2f} → {row['reward_b']:+.2f}")
             left, right = st.columns(2)
             old, new = word_diff(str(row["reply_a"]), str(row["reply_b"]), COLOURS[parts.mode()])
             left.html(f"<div><b>A</b> {old}</div>")

@@ -9,20 +9,27 @@ import streamlit as st
 import yaml
 
 from app import forms, parts
-from u2a_core.config import DataSettings, Settings, parse_settings, resolved
-from u2a_core.data import DataReport, inspect_data, load_negatives, replace_file
+from u2a_core.config import DataSettings, Settings, parse_settings, resolved, there
+from u2a_core.data import DataReport, inspect_data, is_hub_id, load_negatives, replace_file
 from u2a_core.errors import U2AError
 from u2a_core.runs.files import writing
 from u2a_core.types import prompt_text
 
 ROLES = {
     "negatives": ("Negatives", "replies to unlearn, with their prompts; needed"),
-    "preferences": ("Preference pairs", "prompt, chosen, rejected; J compares them or asks them"),
-    "objective_prompts": (
-        "Prompts for J", "whose sampled replies are rewarded; else those of the pairs or negatives"
+    "preferences": (
+        "Preference pairs",
+        "prompt, chosen, rejected. Needed where J compares pairs; else optional: J uses the prompts"
     ),
-    "retain": ("Retain set", "replies whose skill must survive; needed by GradDiff"),
-    "prompts": ("Test prompts", "for the comparison before and after, never for a decision"),
+    "objective_prompts": (
+        "Prompts for J",
+        "optional: J samples replies to these; else to the prompts of the pairs or the negatives"
+    ),
+    "retain": ("Retain set", "replies whose skill must survive. Needed by GradDiff; else optional"),
+    "prompts": (
+        "Test prompts",
+        "for the comparison before and after, never for a decision. Optional; Compare needs them"
+    ),
 }  # fmt: skip
 WAYS = {
     "model": "By a reward model: a sequence classifier scores sampled replies",
@@ -53,7 +60,7 @@ def page() -> None:
 
 def _own() -> None:
     """The form of a user's own project; saved as settings that the command line reads too."""
-    draft = parts.project() if parts.draft_file().exists() else Settings()
+    draft = _draft()
     with st.form("own", border=True):
         st.subheader("Model")
         path = st.text_input(
@@ -63,7 +70,9 @@ def _own() -> None:
         with st.expander("What is trained, number format, device"):
             model = forms.section_form(draft.model, key="own_model", leave_out=("path",))
         st.subheader("Files")
-        st.caption("JSONL, JSON, CSV or Parquet. Upload a file, or name it by its path.")
+        st.caption(
+            "JSONL, JSON, CSV or Parquet; prompts also as lines of text. Upload a file, or name it."
+        )
         files = {role: _file_field(role, draft) for role in ROLES}
         st.subheader("Objective J: how is alignment measured?")
         ways = list(WAYS)
@@ -72,11 +81,11 @@ def _own() -> None:
             key="own_way", label_visibility="collapsed",
         )  # fmt: skip
         reward = st.text_input(
-            "Reward model's folder or hub id, or file.py:function",
-            draft.objective.reward,
+            "Reward: a model's folder or hub id, or file.py:function (with pairs alone optional)",
+            draft.objective.reward or draft.evaluation.reward,
             key="own_reward",
             help="function(prompts, replies) returns a score for each reply, higher = better. "
-            "Unused where J compares preference pairs alone",
+            "Where J compares preference pairs alone, it only measures the comparison afterwards",
         )
         if st.form_submit_button("Check and save", type="primary"):
             _save(draft, {**model, "path": path.strip()}, files, str(way), reward)
@@ -87,6 +96,15 @@ def _own() -> None:
         )  # fmt: skip
 
 
+def _draft() -> Settings:
+    """What was saved before; a damaged file is told, and the form begins anew."""
+    try:
+        return parts.project() if parts.draft_file().exists() else Settings()
+    except U2AError as error:
+        st.warning(parts.plain(f"{error} The form begins anew."))
+        return Settings()
+
+
 def _file_field(role: str, draft: Settings) -> tuple[Any, str]:
     """An upload or a path for one file."""
     title, about = ROLES[role]
@@ -95,7 +113,7 @@ def _file_field(role: str, draft: Settings) -> tuple[Any, str]:
         f"**{title}**: {about}", type=list(KINDS), key=f"own_upload_{role}", max_upload_size=200
     )
     path = right.text_input(
-        f"or path or hub id ({title.lower()})", getattr(draft.data, role), key=f"own_path_{role}",
+        f"{title}: path or hub id", getattr(draft.data, role), key=f"own_path_{role}",
         help="On this machine; an upload takes its place",
     )  # fmt: skip
     return upload, path
@@ -120,23 +138,27 @@ def _save(
         raw["data"][role] = typed.strip() if upload is None else str(_stored(upload))
     raw["objective"]["kind"] = "preference" if way == "pairs" else "sampled_reward"
     raw["objective"]["reward"] = "" if way == "pairs" else reward.strip()
+    raw["evaluation"]["reward"] = reward.strip() if way == "pairs" else ""
     try:
         settings = parse_settings(resolved(raw, Path()), source="the form")
-        missing = _missing(settings, way)
+        problems = _problems(settings, way)
         text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
         with writing(parts.draft_file()):
             replace_file(parts.draft_file(), lambda beside: beside.write_text(text, "utf-8"))
     except U2AError as error:
         st.error(parts.plain(str(error)))
         return
-    if missing:
-        st.warning(f"Saved. Before a job can run: {'; '.join(missing)}.")
-    else:
-        st.success("Saved. The counts are below; next, launch on Gains or Unlearn.")
+    if problems:
+        told = "".join(f"\n- {parts.plain(problem)}" for problem in problems)
+        st.warning(f"Saved. Before a job can run:{told}")
+        return
+    st.success("Saved, and every file can be read. The counts are below; next:")
+    st.page_link("views/gains.py", label="Compute gains", icon=":material/arrow_forward:")
+    st.page_link("views/unlearn.py", label="Unlearn", icon=":material/arrow_forward:")
 
 
-def _missing(settings: Settings, way: str) -> list[str]:
-    """What a job will ask for."""
+def _problems(settings: Settings, way: str) -> list[str]:
+    """What is missing, is not there, or cannot be read."""
     needed = {
         "name a model": settings.model.path,
         "upload or name the negatives": settings.data.negatives,
@@ -145,7 +167,24 @@ def _missing(settings: Settings, way: str) -> list[str]:
         needed["upload or name preference pairs, which J compares"] = settings.data.preferences
     else:
         needed["name the reward that scores replies"] = settings.objective.reward
-    return [what for what, given in needed.items() if not given]
+    found = [what for what, given in needed.items() if not given]
+    for title, place in (
+        ("model", settings.model.path),
+        ("reward", settings.objective.reward or settings.evaluation.reward),
+    ):
+        here = place.rpartition(":")[0] if ".py:" in place else place
+        if (
+            here
+            and (place.startswith((".", "/", "~")) or ".py:" in place)
+            and not there(Path(here))
+        ):
+            found.append(f"the {title} is not at {here[:200]}: check the path")
+    reports = _inspections(settings)
+    return found + [
+        f"{ROLES[report.role][0]}: {report.error}"
+        for report in reports
+        if report.error and getattr(settings.data, report.role)
+    ]
 
 
 def _stored(upload: Any) -> Path:
@@ -161,13 +200,27 @@ def _stored(upload: Any) -> Path:
 
 def _reports(settings: Settings) -> None:
     """Each file: what is usable, and what is not, line by line."""
+    for report in _inspections(settings):
+        with st.container(border=True):
+            _report(report)
+    for role in ROLES:
+        if is_hub_id(getattr(settings.data, role)):
+            st.info(
+                f"{ROLES[role][0]}: {parts.plain(getattr(settings.data, role))} is a set on the "
+                "hub. A job downloads and checks it; u2a data settings.yaml shows it."
+            )
+
+
+def _inspections(settings: Settings) -> list[DataReport]:
+    """The files' reports; sets on the hub are left to jobs, which may wait for a network."""
+    local = {role: "" for role in ROLES if is_hub_id(getattr(settings.data, role))}
+    data = settings.data.model_copy(update=local)
     files = [
         Path(path) for name, path in settings.local_paths().items() if name.startswith("data.")
     ]
     state = tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
-    for report in _inspected(settings.data.model_dump_json(), state):
-        with st.container(border=True):
-            _report(report)
+    reports = _inspected(data.model_dump_json(), state)
+    return [report for report in reports if report.role not in local]
 
 
 @st.cache_data(max_entries=4, show_spinner="Reading the files")
@@ -210,6 +263,18 @@ def _report(report: DataReport) -> None:
 
 def _table(path: str) -> None:
     """The negatives themselves."""
+    count, table = _negatives(path, Path(path).stat().st_mtime_ns)
+    if count > MOST_ROWS:
+        st.caption(f"The first {MOST_ROWS:,} of {count:,}.")
+    hidden = ["kind"] if not table["kind"].any() else []
+    st.dataframe(
+        table.drop(columns=hidden), hide_index=True, height=300, alt="The negative samples"
+    )
+
+
+@st.cache_data(max_entries=4, show_spinner="Reading the negatives")
+def _negatives(path: str, changed: int) -> tuple[int, pd.DataFrame]:
+    """How many there are, and the first of them; read anew when the file has changed."""
     samples = load_negatives(path, on_fault="skip").samples
     rows = [
         {
@@ -220,13 +285,7 @@ def _table(path: str) -> None:
         }
         for sample in samples[:MOST_ROWS]
     ]
-    if len(samples) > MOST_ROWS:
-        st.caption(f"The first {MOST_ROWS:,} of {len(samples):,}.")
-    table = pd.DataFrame(rows)
-    hidden = ["kind"] if not table["kind"].any() else []
-    st.dataframe(
-        table.drop(columns=hidden), hide_index=True, height=300, alt="The negative samples"
-    )
+    return len(samples), pd.DataFrame(rows)
 
 
 parts.guarded(page)

@@ -39,6 +39,9 @@ def page() -> None:
         return
     parts.stale_note(run)
     _explore(run)
+    st.page_link(
+        "views/unlearn.py", label="Next: unlearn with weights", icon=":material/arrow_forward:"
+    )
 
 
 def _has_gains(run: Run) -> bool:
@@ -83,7 +86,7 @@ def _numbers(run: Run, table: pd.DataFrame) -> None:
     helps = int((table["gain"] > 0).sum())
     parts.number(row, "Negative samples", f"{len(table):,}", run.settings().inner.method.upper())
     parts.number(
-        row, "Help when unlearned", f"{helps / len(table):.0%}", f"{helps} of {len(table)}",
+        row, "Help when unlearned", f"{helps / len(table):.1%}", f"{helps} of {len(table)}",
         help="samples with a positive gain, at this model and with these prompts",
     )  # fmt: skip
     found = report["objective"]
@@ -123,16 +126,21 @@ def _linked(name: str, measure: str) -> None:
     state = st.session_state
     if state.get("linked_of") != (name, measure):
         state.update(
-            linked_of=(name, measure), chosen=[], generation=state.get("generation", 0) + 1
-        )
+            linked_of=(name, measure), chosen=[], ticked=False,
+            generation=state.get("generation", 0) + 1,
+        )  # fmt: skip
+    if not state["chosen"] and state.get("sample") in set(table["id"]):  # a link to one sample
+        state.update(chosen=[state["sample"]], ticked=True)
     left, right = st.columns(2)
     left.plotly_chart(
         figures.gain_histogram(table["gain"], parts.mode()), theme=None, key=f"bars_{measure}",
         alt="Histogram of marginal gains; positive helps",
     )  # fmt: skip
     plot = f"rank_{state['generation']}"
+    # the browser dims what its own box leaves out; what was ticked elsewhere is told to it
+    told = state["chosen"] if state["ticked"] else None
     right.plotly_chart(
-        figures.rank_plot(table, parts.mode()), theme=None, key=plot,
+        figures.rank_plot(table, parts.mode(), selected=told), theme=None, key=plot,
         on_select=lambda: _from_plot(plot), selection_mode=("points", "box", "lasso"),
         alt="Marginal gain of every sample by rank",
     )  # fmt: skip
@@ -143,12 +151,17 @@ def _linked(name: str, measure: str) -> None:
             f"**Selected {len(chosen)}** of {len(table):,}; listed {len(shown):,}", width="stretch"
         )
         if st.button("Clear", disabled=not chosen, help="Selects none"):
-            state.update(chosen=[], sample=None, generation=state["generation"] + 1)
+            state.update(
+                chosen=[], ticked=False, sample=None, generation=state["generation"] + 1
+            )  # fmt: skip
             st.rerun(scope="fragment")
-        parts.download(shown.drop(columns=["rank"]), f"{name}-gains", key="gains_csv")
+        listed = shown if shown["kind"].any() else shown.drop(columns=["kind"])
+        title = f"CSV of {len(shown):,} listed"
+        parts.download(listed, f"{name}-gains", key="gains_csv", title=title)
     _grid(shown, chosen)
     _sample(table, chosen)
-    urlstate.save()  # a fragment runs without the entry, which saves else
+    if urlstate.unsaved():  # a fragment runs without the entry, which tells the address
+        st.rerun()
 
 
 def _from_plot(key: str) -> None:
@@ -161,7 +174,7 @@ def _from_table(key: str, ids: list[str]) -> None:
     """What ticks in the table select; row numbers become ids at once."""
     rows = st.session_state[key].selection.rows
     chosen = [ids[row] for row in rows if row < len(ids)]
-    st.session_state.update(chosen=chosen, sample=chosen[0] if chosen else None)
+    st.session_state.update(chosen=chosen, ticked=True, sample=chosen[0] if chosen else None)
 
 
 def _filtered(table: pd.DataFrame) -> pd.DataFrame:
@@ -224,7 +237,7 @@ def _sample(table: pd.DataFrame, chosen: list[str]) -> None:
         return
     found = table[table["id"] == state["sample"]]
     if found.empty:
-        st.warning(f"No sample {str(state['sample'])[:40]!r} in this run. Select one above.")
+        st.warning(f"No sample {parts.plain(state['sample'][:40])} in this run. Select one above.")
         return
     row = found.iloc[0]
     among = chosen if state["sample"] in chosen else [state["sample"]]

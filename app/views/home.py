@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from functools import partial
 
 import psutil
 import streamlit as st
@@ -24,8 +25,8 @@ def page() -> None:
     )
     row = st.container(horizontal=True)
     if row.button("Open the demo", type="primary", icon=":material/play_arrow:"):
-        st.session_state.update(run="demo-gains", project="demo", sample=None, a=None, b=None)
-        st.switch_page("views/gains.py")
+        st.session_state["project"] = "demo"
+        st.switch_page("views/gains.py", query_params={"run": "demo-gains"})
     if row.button("Use my own data", icon=":material/upload:"):
         st.session_state["project"] = "own"
         st.switch_page("views/data.py")
@@ -42,9 +43,7 @@ def _running() -> None:
     if not active:
         st.caption("Nothing is running.")
     for run in active:
-        lines = run.progress()
-        step = f"{lines[-1].stage} {lines[-1].step} of {lines[-1].total}" if lines else ""
-        _line(run, step)
+        parts.guarded(partial(_line, run))
 
 
 def _recent() -> None:
@@ -57,7 +56,7 @@ def _recent() -> None:
             "workbench: open it above, or launch one on the Unlearn page."
         )
     for run in runs[:MOST_RECENT]:
-        _line(run, _outcome(run))
+        parts.guarded(partial(_line, run))
     strange = parts.workspace().unreadable()
     if strange:
         st.caption(
@@ -68,20 +67,24 @@ def _recent() -> None:
         st.caption(f"And {len(runs) - MOST_RECENT} older ones: see Gains, Unlearn and Compare.")
 
 
-def _line(run: Run, said: str) -> None:
+def _line(run: Run) -> None:
     """A run with its state, what is to be said of it, and a link to where it is shown."""
+    said = _outcome(run)
     name = parts.workspace().identify(run)
     page = "gains" if run.config()["command"] == "gains" else "unlearn"
     link, state, words, age = st.columns([3, 1, 4, 1.4], vertical_alignment="center")
     link.page_link(f"views/{page}.py", label=parts.plain(name), query_params={"run": name})
     state.markdown(parts.MARKS[run.status().state])
     words.caption(said or " ")
-    age.caption(parts.age((run.path / "config.json").stat().st_mtime))
+    age.caption(parts.age(run.progress_time()))
 
 
 def _outcome(run: Run) -> str:
-    """What came out, in a few words."""
+    """What came out, or how far it is, in a few words."""
     status = run.status()
+    if status.state == "running":
+        lines = run.progress()
+        return f"{lines[-1].stage} {lines[-1].step} of {lines[-1].total}" if lines else ""
     if status.state != "finished":
         return parts.plain(status.message[:160])
     report = run.report()
@@ -101,7 +104,7 @@ def _machine() -> None:
     st.subheader("This machine")
     memory = psutil.virtual_memory()
     folder = parts.workspace().folder
-    disk = shutil.disk_usage(folder if folder.exists() else folder.parent)
+    disk = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.is_dir()))
     row = st.container(horizontal=True)
     parts.number(row, "CPU cores", str(psutil.cpu_count()), f"load {psutil.getloadavg()[0]:.1f}")
     parts.number(

@@ -54,7 +54,10 @@ def page() -> None:
 def _configure() -> None:
     """The settings of the next run, its command, and Launch."""
     own = parts.chosen_project() == "own"
-    st.caption(f"Project: {'my own model and data' if own else 'the embedded demo'} (see Data)")
+    st.page_link(
+        "views/data.py", label=f"Project: {parts.PROJECTS[parts.chosen_project()]}",
+        icon=":material/folder_open:", help="Change it on Data",
+    )  # fmt: skip
     base = parts.project()
     method = st.selectbox(
         "Method", list(METHODS), format_func=METHODS.__getitem__, key="method",
@@ -217,14 +220,14 @@ def _curves(history: pd.DataFrame, name: str) -> None:
         figures.objective_curves({name: history}, mode), theme=None, key=f"j_{name}",
         alt="Objective J against inner steps, with its 95 % band",
     )  # fmt: skip
-    pair = st.container(horizontal=True)
+    pair, bare = st.container(horizontal=True), {"displayModeBar": False}
     pair.plotly_chart(
         figures.loss_curves(history, mode), theme=None, key=f"loss_{name}", width=NARROW,
-        alt="Loss of the negatives and of the retain set against inner steps",
+        config=bare, alt="Loss of the negatives and of the retain set against inner steps",
     )  # fmt: skip
     pair.plotly_chart(
-        figures.effective_samples(history, mode), theme=None, key=f"eff_{name}", width=NARROW,
-        alt="Effective number of samples against inner steps",
+        figures.effective_samples(history, mode), theme=None, key=f"eff_{name}",
+        width=NARROW, config=bare, alt="Effective number of samples against inner steps",
     )  # fmt: skip
 
 

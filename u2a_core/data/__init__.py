@@ -3,7 +3,13 @@
 Tokenization, which needs torch, stands apart in `u2a_core.data.encode`.
 """
 
-from u2a_core.data.files import fingerprint, read_records, replace_file, write_records
+from u2a_core.data.files import (
+    fingerprint,
+    is_hub_id,
+    read_records,
+    replace_file,
+    write_records,
+)
 from u2a_core.data.inspection import DataReport, inspect_data
 from u2a_core.data.records import (
     load_negatives,
@@ -17,6 +23,7 @@ __all__ = [
     "DataReport",
     "fingerprint",
     "inspect_data",
+    "is_hub_id",
     "load_negatives",
     "load_preferences",
     "load_prompts",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
-from u2a_core.figures.style import HELPS, HURTS, METHODS, Mode, faded, frame, identity
+from u2a_core.figures.style import HELPS, HURTS, METHODS, Mode, faded, frame, identity, literal
 
 _TWO_LINES = 92
 """Room above a narrow figure, whose legend has two lines."""
@@ -31,12 +31,13 @@ def objective_curves(histories: Mapping[str, pd.DataFrame], mode: Mode) -> go.Fi
             hoverinfo="skip", showlegend=False,
         )  # fmt: skip
         figure.add_scatter(
-            x=x, y=history["objective"], name=name, mode="lines+markers",
+            x=x, y=history["objective"], name=literal(name), mode="lines+markers",
             line={"color": colour, "width": 2.5, "dash": dash}, marker={"size": 5},
-            hovertemplate="step %{x}: J %{y:+.3f}<extra>" + name + "</extra>",
+            hovertemplate="step %{x}: J %{y:+.3f}<extra>" + literal(name) + "</extra>",
         )  # fmt: skip
     alone = len(histories) == 1
-    return figure.update_layout(showlegend=not alone, margin_t=40 if alone else 66)
+    figure.update_layout(showlegend=not alone, margin_t=40 if alone else 66)
+    return _counted(figure)
 
 
 def loss_curves(history: pd.DataFrame, mode: Mode) -> go.Figure:
@@ -54,7 +55,7 @@ def loss_curves(history: pd.DataFrame, mode: Mode) -> go.Figure:
                 line={"color": colour, "width": 2},
                 hovertemplate="step %{x}: %{y:.3f}<extra></extra>",
             )  # fmt: skip
-    return figure.update_layout(margin_t=_TWO_LINES)
+    return _counted(figure.update_layout(margin_t=_TWO_LINES))
 
 
 def effective_samples(history: pd.DataFrame, mode: Mode) -> go.Figure:
@@ -62,7 +63,7 @@ def effective_samples(history: pd.DataFrame, mode: Mode) -> go.Figure:
     last = history.iloc[-1]
     figure = frame(
         mode,
-        title=f"{last['effective_samples']:.0f} effective samples at the end",
+        title=f"{last['effective_samples']:.0f} effective samples at step {last['step']:.0f}",
         x="inner step",
         y="samples",
     )
@@ -75,7 +76,7 @@ def effective_samples(history: pd.DataFrame, mode: Mode) -> go.Figure:
             line={"color": HELPS[mode], "width": 2, "dash": dash},
             hovertemplate="step %{x}: %{y:.1f}<extra></extra>",
         )  # fmt: skip
-    return figure.update_layout(yaxis_rangemode="tozero", margin_t=_TWO_LINES)
+    return _counted(figure.update_layout(yaxis_rangemode="tozero", margin_t=_TWO_LINES))
 
 
 def weight_path(path: pd.DataFrame, mode: Mode) -> go.Figure:
@@ -103,9 +104,9 @@ def weight_path(path: pd.DataFrame, mode: Mode) -> go.Figure:
         figure.add_scatter(
             x=wide.index, y=wide[sample], mode="lines", showlegend=False,
             line={"color": HELPS[mode], "width": 1.5},
-            hovertemplate="round %{x}: ω %{y:.4f}<extra>" + str(sample) + "</extra>",
+            hovertemplate="round %{x}: ω %{y:.4f}<extra>" + literal(str(sample)) + "</extra>",
         )  # fmt: skip
-    return figure
+    return _counted(figure)
 
 
 def rewards(rows: pd.DataFrame, mode: Mode) -> go.Figure:
@@ -115,7 +116,8 @@ def rewards(rows: pd.DataFrame, mode: Mode) -> go.Figure:
         rows: name, mean, low, high, n.
         mode: light or dark.
     """
-    best = rows.sort_values("mean")[["name", "mean", "low", "high"]].iloc[-1]
+    best = rows.sort_values("mean")[["name", "mean", "low", "high"]].iloc[-1].tolist()
+    best[0] = literal(str(best[0]))
     figure = frame(
         mode,
         title="Highest: {} {:+.3f} [{:+.3f}, {:+.3f}]".format(*best),
@@ -126,7 +128,7 @@ def rewards(rows: pd.DataFrame, mode: Mode) -> go.Figure:
     for row in rows.to_dict("records"):
         symbol, colour, _ = identity(str(row["name"]), mode)
         figure.add_scatter(
-            x=[row["mean"]], y=[row["name"]], mode="markers", showlegend=False,
+            x=[row["mean"]], y=[literal(str(row["name"]))], mode="markers", showlegend=False,
             marker={"color": colour, "symbol": symbol, "size": 11},
             error_x={
                 "array": [row["high"] - row["mean"]], "arrayminus": [row["mean"] - row["low"]],
@@ -145,4 +147,13 @@ def _rise(histories: Mapping[str, pd.DataFrame]) -> str:
         return "Objective J of each run"
     ((_, history),) = histories.items()
     first, best = history["objective"].iloc[0], history["objective"].max()
+    if len(history) == 1:
+        return f"J {first:+.3f} at the original model"
     return f"J from {first:+.3f} to {best:+.3f} at its best step"
+
+
+def _counted(figure: go.Figure) -> go.Figure:
+    """Steps and rounds start at 0 and are whole."""
+    last = max((max(trace.x) for trace in figure.data if len(trace.x)), default=0)
+    every = 1 if last <= 10 else None
+    return figure.update_xaxes(range=[0, max(1, last) * 1.02], dtick=every)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from u2a_core.figures.style import HELPS, HURTS, Mode, frame
+from u2a_core.figures.style import HELPS, HURTS, Mode, frame, literal
 
 _MOST_SVG = 2_000
 _BINS = 41
@@ -81,9 +81,9 @@ def rank_plot(table: pd.DataFrame, mode: Mode, *, selected: list[str] | None = N
                 mode="markers",
                 name=name,
                 marker={"color": colour, "size": 6, "symbol": "circle"},
-                customdata=part[["id"]].to_numpy(),
+                customdata=np.column_stack([part["id"], _short(part["id"])]),
                 text=_short(part["response"]),
-                hovertemplate="%{text}<br>gain %{y:+.3f}, rank %{x}<extra>%{customdata[0]}</extra>",
+                hovertemplate="%{text}<br>gain %{y:+.3f}, rank %{x}<extra>%{customdata[1]}</extra>",
                 selectedpoints=points,
                 unselected={"marker": {"opacity": 0.25}},
             )
@@ -98,5 +98,4 @@ def _share(gains: pd.Series) -> str:
 
 def _short(texts: pd.Series) -> list[str]:
     """For hover: one line, markup shown as it is written."""
-    cut = texts.str.replace("\n", " ").str.slice(0, 90)
-    return [text.replace("&", "&amp;").replace("<", "&lt;") for text in cut]
+    return [literal(text) for text in texts.str.replace("\n", " ").str.slice(0, 90)]

@@ -68,6 +68,11 @@ def identity(name: str, mode: Mode) -> tuple[str, str, str]:
     return symbol, METHODS[mode][method], dash
 
 
+def literal(text: str) -> str:
+    """A text of the user's in plotly's titles, labels and hovers: shown as it is written."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
 def faded(colour: str) -> str:
     """The colour of a band around a line of this colour."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -105,6 +106,13 @@ class Journal:
             return []
         whole = text[: text.rfind("\n") + 1]  # the last line may be half-written
         return [line for line in map(_progress, whole.splitlines()) if line is not None]
+
+    def progress_time(self) -> float:
+        """When the last line of progress was written, in seconds since the epoch."""
+        try:
+            return (self.path / "progress.jsonl").stat().st_mtime
+        except OSError:
+            return time.time()
 
     def log_tail(self, lines: int = 40) -> str:
         """The log's last lines; empty where there is no log."""

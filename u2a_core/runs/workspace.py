@@ -43,8 +43,10 @@ class Workspace:
         return sorted((run for run in found if run.exists), key=_created, reverse=True)
 
     def shipped(self) -> list[Run]:
-        """The demo's runs."""
-        return [Run(path) for path in sorted((demo_assets() / "runs").glob("*"))]
+        """The demo's runs; its gains and the U2A run that tells most come first."""
+        paths = sorted((demo_assets() / "runs").glob("*"))
+        first = ("demo-gains", "demo-npo-u2a")
+        return [Run(path) for path in sorted(paths, key=lambda path: path.name not in first)]
 
     def identify(self, run: Run) -> str:
         """The id under which `find` gives the run."""
