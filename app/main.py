@@ -13,7 +13,7 @@ PAGES = {
 }
 
 st.set_page_config(page_title="U2A workbench", layout="wide")
-st.html("<style>[data-testid=stMainBlockContainer]{padding-top:2rem}</style>")
+st.html("<style>[data-testid=stMainBlockContainer]{padding-top:4rem}</style>")
 urlstate.load()
 pages = {
     name: st.Page(

@@ -12,6 +12,7 @@ import streamlit as st
 KEYS = ("run", "sample", "a", "b")
 _SEEN = "_url_seen"
 _LEFT = "_url_left"
+_WHOLE = "_url_whole_page"
 _LATE_S = 2.0
 """A click made before the browser has our new address still brings the old one, for so long."""
 
@@ -19,6 +20,7 @@ _LATE_S = 2.0
 def load() -> None:
     """Takes over what the address says where it has changed: a first load, a link, Back."""
     seen, left = st.session_state.get(_SEEN, {}), st.session_state.get(_LEFT, {})
+    st.session_state[_WHOLE] = True
     for key in KEYS:
         value = st.query_params.get(key)
         if value == seen.get(key):
@@ -41,6 +43,7 @@ def save() -> None:
         else:
             st.query_params[key] = value
     st.session_state[_SEEN] = choices()
+    st.session_state[_WHOLE] = False
 
 
 def choices() -> dict[str, str]:
@@ -50,5 +53,9 @@ def choices() -> dict[str, str]:
 
 
 def unsaved() -> bool:
-    """Whether something was chosen that the address does not say yet."""
-    return bool(choices() != st.session_state.get(_SEEN, {}))
+    """In a fragment that runs alone: whether a choice was made that the address does not say.
+
+    A run of the whole page says it at its end, by `save`.
+    """
+    whole = st.session_state.get(_WHOLE, True)
+    return not whole and bool(choices() != st.session_state.get(_SEEN, {}))

@@ -40,6 +40,10 @@ def until(claim: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+def longer(settings: Settings) -> Settings:
+    return settings.model_copy(update={"inner": settings.inner.model_copy(update={"steps": 500})})
+
+
 def steps(run: Run) -> int:
     return max((p.step for p in run.progress() if p.stage == "reweighting"), default=0)
 
@@ -68,8 +72,7 @@ def test_clicks_at_once_are_one_job(folder: Path, settings: Settings):
 
 
 def test_other_settings_are_another_job_which_waits_its_turn(folder: Path, settings: Settings):
-    long = settings.model_copy(update={"inner": settings.inner.model_copy(update={"steps": 500})})
-    first = jobs.launch(folder, "reweight", long)
+    first = jobs.launch(folder, "reweight", longer(settings))
     until(lambda: steps(first) >= 1)
     second = jobs.launch(folder, "gains", settings)
     assert second.path != first.path
@@ -132,18 +135,19 @@ def test_two_resumes_at_once_are_one(folder: Path, settings: Settings):
 
 
 def test_a_second_process_does_not_disturb_the_first(folder: Path, settings: Settings):
-    run = jobs.launch(folder, "reweight", settings)
+    run = jobs.launch(folder, "reweight", longer(settings))
     until(lambda: steps(run) >= 1)
     command = [sys.executable, "-m", "u2a_core.cli", "reweight", "--run", run.path]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 2
     assert "another is at work" in done.stderr
-    assert run.status().state in ("running", "finished")
-    until(lambda: run.status().state == "finished")
+    assert run.status().state == "running"
+    jobs.stop(run)
+    until(lambda: run.status().state == "stopped")
 
 
 def test_a_run_deleted_under_its_job_leaves_nothing(folder: Path, settings: Settings):
-    run = jobs.launch(folder, "reweight", settings)
+    run = jobs.launch(folder, "reweight", longer(settings))
     until(lambda: steps(run) >= 1)
     worker = run.lock.worker()
     assert worker is not None

@@ -206,8 +206,6 @@ def load_settings(path: Path) -> Settings:
 def override(settings: Settings, words: Sequence[str]) -> Settings:
     """Settings with `--section.field VALUE` (or `=VALUE`) put over them; a flag alone means true.
 
-    Relative paths are those of the current folder.
-
     Raises:
         ConfigError: if a word is no option, or its value is wrong.
     """

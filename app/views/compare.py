@@ -14,7 +14,7 @@ from u2a_core.errors import RunError
 from u2a_core.runs import Run
 
 ORIGINAL = "original"
-PER_PAGE = 8
+PER_PAGE = 6
 MOST_DRAWN = 20
 COLUMNS = {
     "name": "run", "mean": "reward ↑", "steps": "steps kept",

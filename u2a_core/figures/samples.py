@@ -93,7 +93,7 @@ def rank_plot(table: pd.DataFrame, mode: Mode, *, selected: list[str] | None = N
 
 def _share(gains: pd.Series) -> str:
     helping = int((gains > 0).sum())
-    return f"{helping / len(gains):.0%} of {len(gains):,} negatives"
+    return f"{helping / len(gains):.1%} of {len(gains):,} negatives"
 
 
 def _short(texts: pd.Series) -> list[str]:

@@ -56,10 +56,9 @@ def _reward_function(spec: str) -> Reward:
     if not callable(found):
         raise ModelError(f"The reward {spec!r} must be a function; got {type(found).__name__}.")
 
-    def reward(prompts: Sequence[str], replies: Sequence[str]) -> Sequence[float]:
+    def reward(prompts: Sequence[str], replies: Sequence[str]) -> Any:
         with _users_code(f"The reward {spec!r} must return scores"):
-            scores: Sequence[float] = found(prompts, replies)
-        return scores
+            return found(prompts, replies)
 
     return reward
 
