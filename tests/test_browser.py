@@ -89,7 +89,9 @@ def test_the_demo_opens_and_a_box_selects_samples(server: Server, tab):
     from playwright.sync_api import expect
 
     hosts: set[str] = set()
+    errors: list[str] = []
     tab.on("request", lambda request: hosts.add(request.url.split("/")[2].split(":")[0]))
+    tab.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
     tab.goto(server.url)
     tab.get_by_role("button", name="Open the demo").click()
     plot = tab.locator(".js-plotly-plot").nth(1)
@@ -106,6 +108,7 @@ def test_the_demo_opens_and_a_box_selects_samples(server: Server, tab):
     expect(tab.get_by_text(re.compile(r"1 of \d+ selected"))).to_be_visible(timeout=30_000)
     tab.wait_for_url(re.compile("sample=n"))
     assert hosts == {"localhost"}
+    assert errors == []
 
 
 def test_a_link_survives_a_reload_and_a_bad_one_is_told(server: Server, tab):
@@ -117,6 +120,24 @@ def test_a_link_survives_a_reload_and_a_bad_one_is_told(server: Server, tab):
     expect(tab.get_by_text("Sample n001")).to_be_visible(timeout=30_000)
     tab.goto(f"{server.url}/gains?run=nowhere")
     expect(tab.get_by_text("must be one of this workspace")).to_be_visible(timeout=30_000)
+
+
+def test_one_click_is_one_step_back(server: Server, tab):
+    from playwright.sync_api import expect
+
+    tab.goto(f"{server.url}/gains?run=demo-gains")
+    expect(tab.get_by_text("Selected 0 of 240")).to_be_visible(timeout=30_000)
+    for page, words in (("Compare", "Reward of B minus A"), ("Unlearn", "The same as a command")):
+        tab.get_by_role("link", name=page, exact=True).click()
+        expect(tab.get_by_text(words)).to_be_visible(timeout=30_000)
+        assert "run=demo-gains" in tab.url
+        tab.wait_for_timeout(1000)
+    tab.go_back()
+    expect(tab.get_by_text("Reward of B minus A")).to_be_visible(timeout=30_000)
+    tab.wait_for_timeout(1000)
+    tab.go_back()
+    expect(tab.get_by_text("Selected 0 of 240")).to_be_visible(timeout=30_000)
+    assert tab.url.endswith("/gains?run=demo-gains")
 
 
 def main(tab):
@@ -164,8 +185,15 @@ def test_gains_are_recomputed_by_one_click(server: Server, tab):
     assert new.corr(old) > 0.99
 
 
+@pytest.fixture
+def own_project(server: Server) -> Iterator[None]:
+    """Other tests work on the demo."""
+    yield
+    (server.folder / ".draft.yaml").unlink(missing_ok=True)
+
+
 def test_a_faulty_file_is_told_by_its_line_and_nothing_typed_is_lost(
-    server: Server, tab, tmp_path: Path
+    server: Server, tab, own_project: None, tmp_path: Path
 ):
     from playwright.sync_api import expect
 
@@ -187,8 +215,8 @@ def test_a_faulty_file_is_told_by_its_line_and_nothing_typed_is_lost(
     uploads.first.set_input_files(str(tmp_path / "empty.csv"))
     expect(tab.get_by_text("empty.csv")).to_be_visible()
     tab.get_by_role("button", name="Check and save").click()
-    expect(tab.get_by_text("must hold at least one record; it is empty")).to_be_visible()
-    (server.folder / ".draft.yaml").unlink()
+    told = tab.get_by_text("must hold at least one record; it is empty")
+    expect(told.first).to_be_visible(timeout=30_000)
 
 
 def test_launch_watch_reload_stop_resume_compare(server: Server, tab):

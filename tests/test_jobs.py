@@ -201,7 +201,7 @@ def test_a_job_that_fails_says_why(folder: Path, settings: Settings):
     run = jobs.launch(folder, "gains", broken)
     until(lambda: run.status().state == "failed")
     assert "has no attribute 'nothing'" in run.status().message
-    assert "has no attribute 'nothing'" in run.log_tail()
+    until(lambda: "has no attribute 'nothing'" in run.log_tail())  # the state is told first
 
 
 def test_a_living_job_is_not_deleted_nor_begun_again(folder: Path, settings: Settings):
