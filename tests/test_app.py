@@ -158,6 +158,10 @@ def test_a_damaged_file_is_told_and_hides_no_other_run(folder: Path, file: str, 
         app.run()
         assert not app.exception, (page, app.exception[0].message)
         assert app.title[0].value == page.capitalize()
+    app.query_params["b"] = "good"
+    app.run()
+    assert "Rewards" in {heading.value for heading in app.subheader}
+    assert app.get("plotly_chart")
 
 
 @pytest.mark.parametrize("identity", ["a" * 300, "a\0b", "![x](http://127.0.0.1:9/a.png)", "."])

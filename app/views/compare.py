@@ -47,7 +47,18 @@ def page() -> None:
         b = _side("B", "b", list(runs), named if named in runs else next(iter(runs)))
     _replies(runs, a, b)
     st.subheader("Rewards")
-    _rewards(comparable({name: run.report() for name, run in runs.items()}, b), len(runs))
+    _rewards(comparable(_reports(runs), b), len(runs))
+
+
+def _reports(runs: dict[str, Run]) -> dict[str, dict[str, Any]]:
+    """The runs' reports; a damaged one is told, and hides no other."""
+    found = {}
+    for name, run in runs.items():
+        try:
+            found[name] = run.report()
+        except RunError as error:
+            st.warning(parts.plain(str(error)))
+    return found
 
 
 def comparable(reports: dict[str, dict[str, Any]], chosen: str) -> dict[str, dict[str, Any]]:
@@ -55,7 +66,7 @@ def comparable(reports: dict[str, dict[str, Any]], chosen: str) -> dict[str, dic
 
     Their original models got the same reward on the same draws: same model, prompts and reward.
     """
-    original = (reports[chosen].get("reward") or {}).get("before")
+    original = (reports.get(chosen, {}).get("reward") or {}).get("before")
     return {
         name: report
         for name, report in reports.items()

@@ -71,7 +71,7 @@ def _line(run: Run) -> None:
     """A run with its state, what is to be said of it, and a link to where it is shown."""
     said = _outcome(run)
     name = parts.workspace().identify(run)
-    page = "gains" if run.config()["command"] == "gains" else "unlearn"
+    page = {"gains": "gains", "demo": "compare"}.get(run.config()["command"], "unlearn")
     link, state, words, age = st.columns([3, 1, 4, 1.4], vertical_alignment="center")
     link.page_link(f"views/{page}.py", label=parts.plain(name), query_params={"run": name})
     state.markdown(parts.MARKS[run.status().state])
