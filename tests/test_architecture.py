@@ -28,6 +28,9 @@ FLOORS = {
     "descent": 6.5,
     "metrics": 6,
     "reweight": 7,
+    "proximal": 6.2,
+    "impact": 7,
+    "alignment": 7.5,
     "experiment": 8,
     "runs": 9,
     "results": 9.3,
@@ -112,7 +115,7 @@ def test_catching_everything_happens_at_three_boundaries_only():
         ("cli.py", "Exception"),
         ("parts.py", "Exception"),
         ("rewards.py", "(Exception, SystemExit)"),
-        ("commands.py", "BaseException"),  # writes the state, and raises again
+        ("work.py", "BaseException"),  # writes the state, and raises again
         ("run.py", "BaseException"),  # tells the demo's workers to stop, and raises again
     }
 

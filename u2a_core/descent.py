@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from u2a_core import params
+from u2a_core.config import OuterSettings
 from u2a_core.losses import NegativeLogLikelihood, per_sample_losses
 from u2a_core.objectives import Objective
 from u2a_core.types import Estimate, GainReport, Weights
@@ -38,6 +39,8 @@ _FACTS = (
     "last",
     "ended",
     "identity_error",
+    "at_origin",
+    "parts",
 )
 
 
@@ -67,6 +70,8 @@ class UnlearnState:
         breaches: measurements in a row with the NLL bound broken.
         ended: why the run is over; empty while it is not.
         identity_error: |Σ_k s_k − v·∇Σ_k ℓ_k| / Σ_k |s_k| of the first round, where it was checked.
+        first_errors: standard errors of the first round's gains, from so many `parts` of J.
+        at_origin: norm of the inner problem's gradient at θ₀, by which residuals are measured.
     """
 
     theta: Parameters
@@ -84,15 +89,22 @@ class UnlearnState:
     last: dict[str, float] = field(default_factory=dict)
     ended: str = ""
     identity_error: float | None = None
+    first_errors: Float[Tensor, " n"] | None = None
+    parts: int = 0
+    at_origin: float = 0.0
 
 
 def start(problem: InnerProblem, weights: Weights) -> UnlearnState:
     """The state at θ₀."""
     theta = params.trainable(problem.model)
     params.load(problem.model, problem.origin)
+    return UnlearnState(theta, _optimizer(problem), weights, params.snapshot(problem.origin))
+
+
+def _optimizer(problem: InnerProblem) -> torch.optim.Optimizer:
+    theta = params.trainable(problem.model)
     family = torch.optim.SGD if problem.settings.optimizer == "sgd" else torch.optim.AdamW
-    optimizer = family(theta.values(), lr=problem.settings.learning_rate, weight_decay=0.0)
-    return UnlearnState(theta, optimizer, weights, params.snapshot(problem.origin))
+    return family(theta.values(), lr=problem.settings.learning_rate, weight_decay=0.0)
 
 
 def descend(
@@ -100,7 +112,7 @@ def descend(
     objective: Objective,
     choose: Callable[[UnlearnState], Choice],
     *,
-    steps_per_round: int,
+    outer: OuterSettings,
     seed: int,
     state: UnlearnState,
 ) -> Iterator[UnlearnState]:
@@ -108,32 +120,40 @@ def descend(
 
     Args:
         problem: the inner problem.
-        objective: J; measured every `steps_per_round` steps and at the end.
+        objective: J; measured before every round and at the end.
         choose: measures J at θ and decides the weights, before each round.
-        steps_per_round: inner steps under the same weights.
+        outer: inner steps of a round, whether it starts again at θ₀, and when J has stopped rising.
         seed: of the objective's samples, and of minibatches if `samples_per_step` asks for them.
         state: where to begin; `start` or a checkpoint.
     """
     budget = problem.settings.steps
     while not state.ended:
+        starts = state.step % outer.steps_per_round == 0
         if state.step >= budget:
             last = objective.value(problem.model, seed=step_seed(seed, state.step))
-            _record(problem, state, Choice(last, state.weights))
+            _record(problem, state, Choice(last, state.weights), outer)
             state.ended = state.ended or "budget used"
-        elif state.step % steps_per_round == 0:
+        elif starts:
             choice = choose(state)
             state.weights = choice.weights
-            _record(problem, state, choice)
+            _record(problem, state, choice, outer)
             state.weight_path.append(choice.weights.values)
             if choice.report is not None:
                 state.slope_path.append(choice.report.slopes)
                 state.gain_path.append(choice.report.gains)
                 if state.step == 0:
                     state.identity_error = choice.report.identity_error
+                    state.first_errors, state.parts = choice.report.errors, choice.report.parts
+            if outer.restart == "cold" and state.step > 0:
+                params.load(problem.model, problem.origin)
+                state.optimizer = _optimizer(problem)
         if not state.ended:
             state.last = inner_step(
                 problem, state.weights, state.optimizer, step=state.step, seed=seed
             )
+            if state.step == 0 or (starts and outer.restart == "cold"):
+                state.at_origin = state.last["gradient"]
+            state.last["residual"] = state.last["gradient"] / max(state.at_origin, 1e-30)
             state.step += 1
         yield state
 
@@ -153,7 +173,9 @@ def follow(
     return choose
 
 
-def _record(problem: InnerProblem, state: UnlearnState, choice: Choice) -> None:
+def _record(
+    problem: InnerProblem, state: UnlearnState, choice: Choice, outer: OuterSettings
+) -> None:
     """Adds a row of history, keeps the best θ, and ends the run where a guard says so."""
     row = {
         "step": float(state.step),
@@ -165,6 +187,9 @@ def _record(problem: InnerProblem, state: UnlearnState, choice: Choice) -> None:
         "support": float(choice.weights.support.sum()),
         **state.last,
     }
+    if choice.report is not None:
+        solve = choice.report.solve.facts()
+        row |= {f"solve_{name}": float(value) for name, value in solve.items()}
     if problem.retain:
         row["retain"] = float(
             per_sample_losses(problem.model, list(problem.retain), NegativeLogLikelihood()).mean()
@@ -173,7 +198,7 @@ def _record(problem: InnerProblem, state: UnlearnState, choice: Choice) -> None:
     if choice.objective.mean > state.best_objective:
         state.best_objective, state.best_step = choice.objective.mean, state.step
         state.best_theta = params.snapshot(state.theta)
-    state.ended = _collapse(problem, state, row)
+    state.ended = _collapse(problem, state, row) or _standstill(state, outer)
 
 
 def _collapse(problem: InnerProblem, state: UnlearnState, row: dict[str, float]) -> str:
@@ -188,6 +213,14 @@ def _collapse(problem: InnerProblem, state: UnlearnState, row: dict[str, float])
     return ""
 
 
+def _standstill(state: UnlearnState, outer: OuterSettings) -> str:
+    """Whether J has stopped rising on its own prompts."""
+    rounds = (state.step - state.best_step) / outer.steps_per_round
+    if outer.patience and rounds >= outer.patience:
+        return f"J did not rise for {outer.patience} rounds"
+    return ""
+
+
 def pack(state: UnlearnState) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The state as named tensors and plain facts, for a checkpoint; `unpack` inverts it."""
     tensors = {"weights": state.weights.values}
@@ -197,6 +230,8 @@ def pack(state: UnlearnState) -> tuple[dict[str, Tensor], dict[str, Any]]:
         rounds = getattr(state, name)
         if rounds:
             tensors[name] = torch.stack(rounds)
+    if state.first_errors is not None:
+        tensors["first_errors"] = state.first_errors
     for number, slots in state.optimizer.state_dict()["state"].items():
         tensors |= {
             f"optimizer.{number}.{key}": value for key, value in slots.items() if value is not None
@@ -213,6 +248,7 @@ def unpack(
         setattr(state, name, facts[name])
     for name in _PATHS:
         setattr(state, name, list(tensors[name]) if name in tensors else [])
+    state.first_errors = tensors.get("first_errors")
     device = next(iter(state.theta.values())).device
     params.load(problem.model, {name: tensors[f"theta.{name}"] for name in state.theta})
     state.best_theta = {name: tensors[f"best.{name}"].to(device) for name in state.theta}

@@ -13,7 +13,7 @@ the checker, and the automatic fallback where a parameter is used outside its ow
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,15 @@ def slopes(
     Raises:
         ConfigError: if `along` does not match the trainable parameters.
     """
-    _check_direction(model, along)
+    return slopes_along(model, batches, loss, [along])[0]
+
+
+def slopes_along(
+    model: nn.Module, batches: Iterable[Batch], loss: PerSampleLoss, along: Sequence[Parameters]
+) -> Float[Tensor, "d n"]:
+    """`slopes` along several directions, in one forward and one backward pass."""
+    for direction in along:
+        _check_direction(model, direction)
     held: list[Batch] = []
     pieces: list[Tensor] = []
     with _scoring(model, along) as contraction:
@@ -64,7 +72,7 @@ def slopes(
             "using the exact per-sample loop, which is slower.",
             stacklevel=2,
         )
-        return exact_slopes(model, held, loss, along=along)
+        return _exact_slopes_along(model, held, loss, along)
     return _in_order(pieces, held)
 
 
@@ -73,19 +81,24 @@ def exact_slopes(
 ) -> Float[Tensor, " n"]:
     """The same numbers by one gradient per sample: slow, and obviously right."""
     _check_direction(model, along)
+    return _exact_slopes_along(model, batches, loss, [along])[0]
+
+
+def _exact_slopes_along(
+    model: nn.Module, batches: Iterable[Batch], loss: PerSampleLoss, along: Sequence[Parameters]
+) -> Float[Tensor, "d n"]:
     theta = params.trainable(model)
     held = list(batches)
     pieces = []
     with _evaluating(model):
         for batch in held:
             rows = [batch.select(batch.index == i) for i in batch.index]
-            values = [
-                params.dot(
-                    params.gradient(loss(response_log_probs(model, row)).sum(), theta), along
-                )
-                for row in rows
-            ]
-            pieces.append(torch.tensor(values, dtype=_wide(model), device=batch.index.device))
+            gradients = (
+                params.gradient(loss(response_log_probs(model, row)).sum(), theta) for row in rows
+            )
+            values = [[params.dot(gradient, v) for v in along] for gradient in gradients]
+            found = torch.tensor(values, dtype=_wide(model), device=batch.index.device)
+            pieces.append(found.T)
     return _in_order(pieces, held)
 
 
@@ -110,9 +123,9 @@ def identity_error(
 
 @dataclass
 class _Contraction:
-    """Collects s_k of the batch in hand from the hooks."""
+    """Collects s_k of the batch in hand from the hooks, a row for each direction."""
 
-    direction: dict[int, Tensor]
+    directions: dict[int, list[Tensor]]
     names: dict[int, str]
     batch: Batch | None = None
     rows: Tensor | None = None
@@ -121,11 +134,12 @@ class _Contraction:
     misfits: set[int] = field(default_factory=set)
     contracting: bool = False
 
-    def run(self, model: nn.Module, batch: Batch, loss: PerSampleLoss) -> Float[Tensor, " b"]:
+    def run(self, model: nn.Module, batch: Batch, loss: PerSampleLoss) -> Float[Tensor, "d b"]:
         """One batch: forward, and backward through the activations."""
         self.batch = batch
         self.rows = response_positions(batch.labels) // batch.labels.shape[1]
-        self.total = torch.zeros(len(batch.index), dtype=_wide(model), device=batch.index.device)
+        shape = (len(next(iter(self.directions.values()))), len(batch.index))
+        self.total = torch.zeros(shape, dtype=_wide(model), device=batch.index.device)
         with torch.enable_grad():
             value = loss(response_log_probs(model, batch)).sum()
         if value.requires_grad:
@@ -134,7 +148,7 @@ class _Contraction:
 
     def uncovered(self) -> list[str]:
         """Parameters whose slope would be missing."""
-        lost = (set(self.direction) - self.covered) | self.misfits
+        lost = (set(self.directions) - self.covered) | self.misfits
         return [self.names[key] for key in lost]
 
     def per_row(self, output: Tensor) -> Tensor:
@@ -143,23 +157,23 @@ class _Contraction:
         rows, tokens = self.batch.input_ids.shape
         return output.expand(rows, *output.shape[1:]) if output.shape[:2] == (1, tokens) else output
 
-    def add(self, per_position: Tensor, owned: list[int]) -> None:
-        """Sums contracted values, (b, t) or (1, response tokens), by row."""
+    def add(self, number: int, per_position: Tensor, owned: list[int]) -> None:
+        """Sums one direction's contracted values, (b, t) or (1, response tokens), by row."""
         assert self.batch is not None and self.total is not None and self.rows is not None
         if per_position.shape == self.batch.input_ids.shape:
-            self.total += per_position.sum(1).to(self.total)
+            self.total[number] += per_position.sum(1).to(self.total)
         elif per_position.shape == (1, len(self.rows)):
-            self.total.index_add_(0, self.rows, per_position[0].to(self.total))
+            self.total[number].index_add_(0, self.rows, per_position[0].to(self.total))
         else:
             self.misfits.update(owned)
 
 
 @contextmanager
-def _scoring(model: nn.Module, along: Parameters) -> Iterator[_Contraction]:
+def _scoring(model: nn.Module, along: Sequence[Parameters]) -> Iterator[_Contraction]:
     """While open: parameters need no gradient, and the owners of trainable ones are hooked."""
     theta = params.trainable(model)
     contraction = _Contraction(
-        direction={id(p): along[name].to(p) for name, p in theta.items()},
+        directions={id(p): [v[name].to(p) for v in along] for name, p in theta.items()},
         names={id(p): name for name, p in theta.items()},
     )
     with ExitStack() as stack:
@@ -169,9 +183,9 @@ def _scoring(model: nn.Module, along: Parameters) -> Iterator[_Contraction]:
             stack.callback(parameter.requires_grad_, True)
         for module in model.modules():
             own = {
-                name: contraction.direction[id(p)]
+                name: contraction.directions[id(p)]
                 for name, p in module.named_parameters(recurse=False)
-                if id(p) in contraction.direction
+                if id(p) in contraction.directions
             }
             if own:
                 keys = [id(getattr(module, name)) for name in own]
@@ -184,7 +198,7 @@ def _scoring(model: nn.Module, along: Parameters) -> Iterator[_Contraction]:
 
 
 def _hook(
-    contraction: _Contraction, own: dict[str, Tensor], keys: list[int], *, shared: bool
+    contraction: _Contraction, own: dict[str, list[Tensor]], keys: list[int], *, shared: bool
 ) -> Callable[..., Tensor | None]:
     """Contracts a module's output gradient with its tangent once the backward pass gets there.
 
@@ -209,7 +223,11 @@ def _hook(
         def backward(gradient: Tensor) -> None:
             contraction.contracting = True
             with torch.no_grad():
-                contraction.add(_contract(module, inputs, kwargs, own, gradient), keys)
+                for number, tangents in enumerate(zip(*own.values(), strict=True)):
+                    along = dict(zip(own, tangents, strict=True))
+                    contraction.add(
+                        number, _contract(module, inputs, kwargs, along, gradient), keys
+                    )
             contraction.contracting = False
 
         output.register_hook(backward)
@@ -259,10 +277,9 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _in_order(pieces: list[Tensor], batches: list[Batch]) -> Float[Tensor, " n"]:
-    values = torch.cat(pieces)
+def _in_order(pieces: list[Tensor], batches: list[Batch]) -> Float[Tensor, "d n"]:
     index = torch.cat([batch.index for batch in batches])
-    return torch.empty_like(values).scatter_(0, index, values)
+    return torch.cat(pieces, dim=1)[:, torch.argsort(index)]
 
 
 def _wide(model: nn.Module) -> torch.dtype:

@@ -6,17 +6,16 @@ directory). Only results read `test_prompts` and `mislabelled`, which must influ
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from u2a_core import params
+from u2a_core.alignment import encoded, load_objective, objective_prompts, smooth_objective
 from u2a_core.config import Settings
 from u2a_core.data import (
     load_negatives,
@@ -25,11 +24,11 @@ from u2a_core.data import (
     load_retain,
     load_truth,
 )
-from u2a_core.data.encode import EncodingReport, batches, encode
+from u2a_core.data.encode import EncodingReport
 from u2a_core.errors import ConfigError
 from u2a_core.losses import NPO, GradientAscent, sequence_log_probs
 from u2a_core.models import Generator, Policy, load_policy, load_reward
-from u2a_core.objectives import Objective, PreferenceObjective, SampledReward, score
+from u2a_core.objectives import Objective, SmoothObjective, score
 from u2a_core.reweight import Scorer
 from u2a_core.types import (
     Batch,
@@ -38,12 +37,10 @@ from u2a_core.types import (
     PreferencePair,
     Prompt,
     Reward,
-    Sample,
     prompt_text,
 )
 from u2a_core.unlearn import InnerProblem
 
-_T = TypeVar("_T")
 _EVALUATION_SEED = 7_919
 """Offset of the seed of test replies, so that they share no draw with J's."""
 
@@ -59,6 +56,7 @@ class Experiment:
         encoding: how many replies were truncated, and all lengths in tokens.
         problem: the inner problem at θ₀.
         objective: J.
+        pairs: the preference pairs, where the settings name a file of them.
         mislabelled: (n,) the flag of truth, where the settings name a file of it.
     """
 
@@ -68,12 +66,24 @@ class Experiment:
     encoding: EncodingReport
     problem: InnerProblem
     objective: Objective
+    pairs: tuple[PreferencePair, ...]
     mislabelled: np.ndarray | None
 
     @property
     def scorer(self) -> Scorer:
         """Scores the negatives at the model's current θ."""
-        return Scorer(self.problem, self.objective, self.settings.outer.sparsity)
+        return Scorer(
+            self.problem,
+            self.objective,
+            self.settings.outer,
+            self.policy.slopes_see,
+            self.settings.objective.splits,
+        )
+
+    @cached_property
+    def smooth(self) -> SmoothObjective:
+        """J without sampling, for impact curves; the model must be at θ₀."""
+        return smooth_objective(self.settings, self.policy, self.objective, list(self.pairs))
 
     @cached_property
     def test_prompts(self) -> tuple[Prompt, ...]:
@@ -133,7 +143,7 @@ def load_experiment(settings: Settings) -> Experiment:
             f"{settings.inner.samples_per_step}. Lower it, or set 0 to take all."
         )
     policy = load_policy(settings.model)
-    rows, encoding = _encoded(policy, negatives.samples, settings)
+    rows, encoding = encoded(policy, negatives.samples, settings)
     loss = per_sample_loss(settings, policy, rows)
     problem = InnerProblem(
         model=policy.model,
@@ -141,11 +151,13 @@ def load_experiment(settings: Settings) -> Experiment:
         loss=loss,
         settings=settings.inner,
         origin=params.snapshot(params.trainable(policy.model)),
-        retain=_encoded(policy, kept, settings)[0] if kept else (),
+        retain=encoded(policy, kept, settings)[0] if kept else (),
         vocabulary=policy.model.get_input_embeddings().num_embeddings,  # type: ignore[operator]
     )
     objective = load_objective(settings, policy, asked, pairs)
-    return Experiment(settings, policy, negatives, encoding, problem, objective, truth)
+    return Experiment(
+        settings, policy, negatives, encoding, problem, objective, tuple(pairs), truth
+    )
 
 
 def _truth(settings: Settings, negatives: NegativeSet) -> np.ndarray | None:
@@ -154,87 +166,11 @@ def _truth(settings: Settings, negatives: NegativeSet) -> np.ndarray | None:
     return np.asarray(load_truth(settings.data.truth, [sample.id for sample in negatives.samples]))
 
 
-def _drawn(items: list[_T], most: int, seed: int) -> list[_T]:
-    """At most so many of the items, in their order."""
-    if len(items) <= most:
-        return items
-    rows = np.random.default_rng(seed).choice(len(items), most, replace=False)
-    return [items[i] for i in sorted(rows.tolist())]
-
-
 def per_sample_loss(settings: Settings, policy: Policy, rows: tuple[Batch, ...]) -> PerSampleLoss:
     """ℓ_i of the method; NPO's reference log-probabilities are computed once, at θ₀."""
     if settings.inner.method == "npo":
         return NPO(settings.inner.npo_beta, sequence_log_probs(policy.model, list(rows)))
     return GradientAscent()
-
-
-def objective_prompts(
-    settings: Settings, negatives: NegativeSet, pairs: list[PreferencePair]
-) -> list[Prompt]:
-    """The prompts on which replies are sampled and rewarded, each once."""
-    if settings.data.objective_prompts:
-        found, _ = load_prompts(settings.data.objective_prompts)
-    else:
-        found = [item.prompt for item in pairs or negatives.samples]
-    return list(dict.fromkeys(found))
-
-
-def load_objective(
-    settings: Settings, policy: Policy, prompts: list[Prompt], pairs: list[PreferencePair]
-) -> Objective:
-    """J on the prompts, or on the preference pairs.
-
-    Raises:
-        ConfigError: if J lacks what it needs; names the ways to give it.
-    """
-    most, seed = settings.objective.max_prompts, settings.seed
-    if settings.objective.kind == "sampled_reward":
-        return SampledReward(
-            sampler=Generator(policy.tokenizer, settings.objective.max_new_tokens),
-            prompts=tuple(_drawn(prompts, most, seed)),
-            reward=load_reward(settings.objective.reward, settings.model),
-            samples=settings.objective.samples,
-        )
-    if not pairs:
-        raise ConfigError(
-            "data.preferences must name preference pairs (prompt, chosen, rejected) for "
-            "objective.kind preference; got nothing. Or use sampled_reward with objective.reward."
-        )
-    pairs = _drawn(pairs, most, seed)
-    rows = _pair_batches(policy, pairs, settings)
-    reference = sequence_log_probs(policy.model, list(rows))
-    return PreferenceObjective(rows, reference, settings.objective.dpo_beta)
-
-
-def _encoded(
-    policy: Policy, samples: Sequence[Sample], settings: Settings
-) -> tuple[tuple[Batch, ...], EncodingReport]:
-    encoded, report = encode(samples, policy.tokenizer, max_length=policy.max_length)
-    size = settings.data.tokens_per_batch
-    packed = batches(encoded, tokens_per_batch=size, pad_id=policy.pad_id)
-    return tuple(batch.to(policy.device) for batch in packed), report
-
-
-def _pair_batches(
-    policy: Policy, pairs: list[PreferencePair], settings: Settings
-) -> tuple[Batch, ...]:
-    """Batches of whole pairs: rows 2i (chosen) and 2i + 1 (rejected)."""
-    samples = [
-        Sample(f"{i}-{side}", pair.prompt, getattr(pair, side))
-        for i, pair in enumerate(pairs)
-        for side in ("chosen", "rejected")
-    ]
-    encoded, _ = encode(samples, policy.tokenizer, max_length=policy.max_length)
-    longest = max(len(row.input_ids) for row in encoded)
-    size = 2 * max(1, settings.data.tokens_per_batch // (2 * longest))
-    out = []
-    for start in range(0, len(encoded), size):
-        piece = encoded[start : start + size]
-        (batch,) = batches(piece, tokens_per_batch=size * longest, pad_id=policy.pad_id)
-        shifted = dataclasses.replace(batch, index=batch.index + start)
-        out.append(shifted.to(policy.device))
-    return tuple(out)
 
 
 def describe(experiment: Experiment) -> dict[str, Any]:
@@ -247,7 +183,10 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         "truncated": experiment.encoding.truncated,
         "negatives_sha256": experiment.negatives.sha256,
         "trainable_parameters": sum(p.numel() for p in theta.values()),
-        "slopes_see": experiment.settings.model.parameters,
+        "trained": experiment.settings.model.parameters,
+        "slopes_see": "weights of the adapted layers"
+        if set(experiment.policy.slopes_see) != set(theta)
+        else "the trained parameters",
         "device": str(experiment.policy.device),
         "dtype": str(next(experiment.policy.model.parameters()).dtype).removeprefix("torch."),
     }

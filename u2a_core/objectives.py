@@ -1,20 +1,24 @@
 """The alignment objective J(θ), maximized: its value with an interval, and its gradient.
 
-`SampledReward` is Eq. 1 with a leave-one-out baseline (RLOO); `PreferenceObjective` the mean
-log-sigmoid margin on preference pairs. Both are frozen values; the model comes as an argument.
+`SampledReward` is Eq. 1 with a leave-one-out baseline (RLOO); `CandidateReward` its expectation
+among given replies, and `PreferenceObjective` the mean log-sigmoid margin on pairs: the two are
+smooth, without sampling. All are frozen values; the model comes as an argument.
+
+A gradient comes in parts, one for each part of the prompts: their sum is ∇J, their spread its
+standard error.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from u2a_core import params
@@ -34,9 +38,16 @@ class Objective(Protocol):
         """J with its interval."""
         ...
 
+    def value_and_parts(
+        self, model: nn.Module, *, seed: int, splits: int
+    ) -> tuple[Estimate, list[Parameters]]:
+        """J, and for each of `splits` parts of the prompts its contribution to ∇J."""
+        ...
+
     def value_and_gradient(self, model: nn.Module, *, seed: int) -> tuple[Estimate, Parameters]:
         """J and ∇J over the trainable parameters, from the same samples."""
-        ...
+        estimate, (gradient,) = self.value_and_parts(model, seed=seed, splits=1)
+        return estimate, gradient
 
 
 def mean_estimate(values: Sequence[float] | np.ndarray) -> Estimate:
@@ -82,7 +93,7 @@ def leave_one_out_advantages(rewards: Float[Tensor, "p s"]) -> Float[Tensor, "p 
 
 
 @dataclass(frozen=True)
-class SampledReward:
+class SampledReward(Objective):
     """J(θ) = E_{x, y~π_θ}[r(x, y)] (Eq. 1).
 
     Attributes:
@@ -112,18 +123,22 @@ class SampledReward:
         """Mean reward over prompts, with its 95 % interval."""
         return mean_estimate(self._draw(model, seed)[1].mean(1).numpy())
 
-    def value_and_gradient(self, model: nn.Module, *, seed: int) -> tuple[Estimate, Parameters]:
+    def value_and_parts(
+        self, model: nn.Module, *, seed: int, splits: int
+    ) -> tuple[Estimate, list[Parameters]]:
         """J and the policy gradient E[A·∇log π(y|x)], log π the sequence sum."""
         rollouts, rewards = self._draw(model, seed)
-        advantages = leave_one_out_advantages(rewards).flatten()
-        theta = params.trainable(model)
-        total: Parameters | None = None
-        for batch in rollouts.batches:
-            part = _policy_gradient(model, batch, advantages / len(advantages), theta)
-            total = params.accumulate(total, part) if part is not None else total
-        if total is None:  # every prompt's replies scored alike: no signal
-            total = {name: torch.zeros_like(p) for name, p in theta.items()}
-        return mean_estimate(rewards.mean(1).numpy()), total
+        advantages = leave_one_out_advantages(rewards).flatten() / rewards.numel()
+
+        def surrogate(rows: Batch) -> Tensor:
+            sums = response_log_probs(model, rows).sums()
+            return (advantages[rows.index.cpu()].to(sums) * sums).sum()
+
+        # a reply whose prompt's replies all scored alike has no signal, and needs no pass
+        part = torch.tensor(rollouts.prompt_index) % splits
+        part = torch.where(advantages != 0, part, -1)
+        parts = _gradient_parts(model, rollouts.batches, part, splits, surrogate)
+        return mean_estimate(rewards.mean(1).numpy()), parts
 
     def _draw(self, model: nn.Module, seed: int) -> tuple[Rollouts, Float[Tensor, "p s"]]:
         rollouts = self.sampler(model, self.prompts, samples=self.samples, seed=seed)
@@ -132,20 +147,113 @@ class SampledReward:
         return rollouts, torch.from_numpy(values).reshape(len(self.prompts), self.samples)
 
 
-def _policy_gradient(
-    model: nn.Module, batch: Batch, advantages: Tensor, theta: Parameters
-) -> Parameters | None:
-    """∇Σ A·log π(y|x) over the rows whose advantage is not zero."""
-    keep = advantages[batch.index.cpu()] != 0
-    if not bool(keep.any()):
-        return None
-    rows = batch.select(keep)
-    sums = response_log_probs(model, rows).sums()
-    return params.gradient((advantages[rows.index.cpu()].to(sums) * sums).sum(), theta)
+def _gradient_parts(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    part: Int[Tensor, " rows"],
+    splits: int,
+    value: Callable[[Batch], Tensor],
+) -> list[Parameters]:
+    """∇Σ value(rows), apart for the rows of each part; rows of part −1 are left out."""
+    theta = params.trainable(model)
+    parts = []
+    for number in range(splits):
+        total: Parameters | None = None
+        for batch in batches:
+            keep = part[batch.index.cpu()] == number
+            if bool(keep.any()):
+                piece = params.gradient(value(batch.select(keep)), theta)
+                total = params.accumulate(total, piece)
+        parts.append(total or {name: torch.zeros_like(p) for name, p in theta.items()})
+    return parts
+
+
+class SmoothObjective(Objective, Protocol):
+    """A J that is a mean over prompts of a smooth function of log π: no sampling, no seed."""
+
+    batches: tuple[Batch, ...]
+
+    def unit_of(self) -> Int[Tensor, " rows"]:
+        """Which prompt (or pair) each row of the batches belongs to, counted from 0."""
+        ...
+
+    def terms(self, model: nn.Module, batch: Batch) -> Float[Tensor, " units"]:
+        """J of each prompt of a batch, which holds all of its rows, by rising number; float64."""
+        ...
+
+    def values(self, model: nn.Module) -> Float[Tensor, " units"]:
+        """J of every prompt, in order."""
+        with torch.no_grad():
+            return self._in_order([self.terms(model, batch) for batch in self.batches])
+
+    def values_and_gradient(self, model: nn.Module) -> tuple[Float[Tensor, " units"], Parameters]:
+        """J of every prompt, and ∇ of their mean."""
+        found, (gradient,) = self._values_and_parts(model, 1)
+        return found, gradient
+
+    def value(self, model: nn.Module, *, seed: int) -> Estimate:
+        """Mean over prompts; deterministic, the seed is not used."""
+        return mean_estimate(self.values(model).cpu().numpy())
+
+    def value_and_parts(
+        self, model: nn.Module, *, seed: int, splits: int
+    ) -> tuple[Estimate, list[Parameters]]:
+        """J, and the contribution of each part of the prompts to ∇J."""
+        found, parts = self._values_and_parts(model, splits)
+        return mean_estimate(found.cpu().numpy()), parts
+
+    def _values_and_parts(
+        self, model: nn.Module, splits: int
+    ) -> tuple[Float[Tensor, " units"], list[Parameters]]:
+        owner = self.unit_of()
+        units = int(owner.max()) + 1
+        found = torch.zeros(units, dtype=torch.float64)
+
+        def value(rows: Batch) -> Tensor:
+            terms = self.terms(model, rows)
+            found[torch.unique(owner[rows.index.cpu()])] = terms.detach().cpu().double()
+            return terms.sum() / units
+
+        return found, _gradient_parts(model, self.batches, owner % splits, splits, value)
+
+    def _in_order(self, pieces: list[Tensor]) -> Float[Tensor, " units"]:
+        owner = self.unit_of()
+        units = torch.cat([torch.unique(owner[batch.index.cpu()]) for batch in self.batches])
+        return torch.cat(pieces).cpu()[torch.argsort(units)]
 
 
 @dataclass(frozen=True)
-class PreferenceObjective:
+class CandidateReward(SmoothObjective):
+    """J(θ) = mean_x Σ_y softmax_y(log π(y|x))·r(x, y) over given replies y, log π a sequence sum.
+
+    Attributes:
+        batches: each holds all the replies of its prompts.
+        prompt_of: which prompt each reply belongs to.
+        rewards: r of each reply.
+    """
+
+    batches: tuple[Batch, ...]
+    prompt_of: Int[Tensor, " replies"]
+    rewards: Float[Tensor, " replies"]
+
+    def unit_of(self) -> Int[Tensor, " replies"]:
+        """The prompt of each reply."""
+        return self.prompt_of
+
+    def terms(self, model: nn.Module, batch: Batch) -> Float[Tensor, " prompts"]:
+        """The expected reward of each prompt."""
+        sums = response_log_probs(model, batch).sums().double()
+        owner = self.prompt_of.to(sums.device)[batch.index]
+        prompts, owner = torch.unique(owner, return_inverse=True)
+        empty = sums.new_zeros(len(prompts))
+        largest = (empty - math.inf).scatter_reduce(0, owner, sums.detach(), "amax")
+        shares = (sums - largest[owner]).exp()
+        rewarded = empty.index_add(0, owner, shares * self.rewards.to(sums)[batch.index])
+        return rewarded / empty.index_add(0, owner, shares)
+
+
+@dataclass(frozen=True)
+class PreferenceObjective(SmoothObjective):
     """J = mean log σ(β·[(log π−log π_ref)(y_w) − (log π−log π_ref)(y_l)]).
 
     Attributes:
@@ -159,26 +267,13 @@ class PreferenceObjective:
     reference_log_probs: Float[Tensor, " replies"]
     dpo_beta: float = 0.3
 
-    def value(self, model: nn.Module, *, seed: int) -> Estimate:
-        """Mean over pairs; deterministic, the seed is not used."""
-        with torch.no_grad():
-            parts = [self._terms(model, batch) for batch in self.batches]
-        return mean_estimate(torch.cat(parts).cpu().numpy())
+    def unit_of(self) -> Int[Tensor, " replies"]:
+        """The pair of each reply."""
+        return torch.arange(len(self.reference_log_probs)) // 2
 
-    def value_and_gradient(self, model: nn.Module, *, seed: int) -> tuple[Estimate, Parameters]:
-        """J and ∇J."""
-        theta = params.trainable(model)
-        pairs = len(self.reference_log_probs) // 2
-        values, total = [], None
-        for batch in self.batches:
-            terms = self._terms(model, batch)
-            total = params.accumulate(total, params.gradient(terms.sum() / pairs, theta))
-            values.append(terms.detach())
-        assert total is not None
-        return mean_estimate(torch.cat(values).cpu().numpy()), total
-
-    def _terms(self, model: nn.Module, batch: Batch) -> Float[Tensor, " pairs"]:
-        sums = response_log_probs(model, batch).sums()
+    def terms(self, model: nn.Module, batch: Batch) -> Float[Tensor, " pairs"]:
+        """The log-sigmoid margin of each pair."""
+        sums = response_log_probs(model, batch).sums().double()
         ratio = sums - self.reference_log_probs.to(sums)[batch.index]
         ratio = ratio[torch.argsort(batch.index)]
         return F.logsigmoid(self.dpo_beta * (ratio[0::2] - ratio[1::2]))

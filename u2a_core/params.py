@@ -6,7 +6,8 @@ Inner products are accumulated in float32 at least, whatever the parameters' own
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +20,19 @@ if TYPE_CHECKING:
 def trainable(model: nn.Module) -> Parameters:
     """The parameters that require a gradient, by name: θ. The tensors are the model's own."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+@contextmanager
+def training(model: nn.Module, names: Collection[str]) -> Iterator[None]:
+    """While open, the named parameters and no others require a gradient: they are θ."""
+    before = {name: p.requires_grad for name, p in model.named_parameters()}
+    try:
+        for name, p in model.named_parameters():
+            p.requires_grad_(name in names)
+        yield
+    finally:
+        for name, p in model.named_parameters():
+            p.requires_grad_(before[name])
 
 
 def snapshot(point: Parameters) -> Parameters:
@@ -81,7 +95,7 @@ def hessian_vector_product(
     point: Parameters,
     direction: Parameters,
     *,
-    step: float = 1e-3,
+    step: float | None = None,
 ) -> Parameters:
     """Hv by the central difference of two gradients; works under any attention kernel.
 
@@ -89,7 +103,7 @@ def hessian_vector_product(
         gradient_at: θ → ∇f(θ).
         point: θ.
         direction: v.
-        step: ε relative to (1 + ‖θ‖) / ‖v‖.
+        step: ε relative to (1 + ‖θ‖) / ‖v‖; default by the parameters' dtype.
 
     Returns:
         (∇f(θ + εv) − ∇f(θ − εv)) / 2ε, with an error of order ε².
@@ -97,6 +111,8 @@ def hessian_vector_product(
     length = norm(direction)
     if length == 0:
         return {name: torch.zeros_like(tensor) for name, tensor in direction.items()}
+    wide = all(tensor.dtype == torch.float64 for tensor in point.values())
+    step = step or (1e-5 if wide else 1e-3)
     epsilon = step * (1 + norm(point)) / length
     ahead = gradient_at(axpy(epsilon, direction, point))
     behind = gradient_at(axpy(-epsilon, direction, point))

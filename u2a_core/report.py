@@ -113,7 +113,8 @@ def _data_line(data: dict[str, Any]) -> str:
     ]
     return (
         f"{data['negatives']} negative samples{''.join('; ' + text for text in losses)}. "
-        f"{data['trainable_parameters']:,} trained parameters ({data['slopes_see']}), "
+        f"{data['trainable_parameters']:,} trained parameters ({data['trained']}; slopes see "
+        f"{data['slopes_see']}), "
         f"{data['dtype']} on {data['device']}."
     )
 

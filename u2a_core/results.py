@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from u2a_core import metrics
 from u2a_core.reweight import accumulated_gains
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from u2a_core.descent import UnlearnState
     from u2a_core.experiment import Experiment
     from u2a_core.runs import Run
+
+
+_MUCH = 1.0
+"""Size of what Ridge neglects, relative to what it keeps, that is worth a warning."""
 
 
 def write_descent(
@@ -35,7 +40,7 @@ def write_descent(
     scored = state.gain_path[: chosen + 1]
     total = accumulated_gains(scored).cpu().numpy() if scored else None
     write_path(run, experiment, state)
-    run.write_table("weights", _final(experiment, weights, scored, total))
+    run.write_table("weights", _final(experiment, weights, scored, total, state))
     run.write_table("generations", _generations(before, after))
     truth = experiment.mislabelled
     facts: dict[str, Any] = {
@@ -49,6 +54,9 @@ def write_descent(
     }
     if state.identity_error is not None:
         facts["identity_error"] = state.identity_error
+        history = pd.DataFrame(state.history).filter(regex="^solve_").dropna(how="all")
+        solves = history.rename(columns=lambda name: name.removeprefix("solve_"))
+        facts |= curvature_facts(experiment.settings.outer.curvature, solves)
     if truth is not None:
         mass = weights.values.cpu().numpy()[truth].sum()
         facts["weight_on_mislabelled"] = float(mass)
@@ -78,6 +86,64 @@ def auc_facts(gains: Mapping[str, Any], truth: np.ndarray) -> dict[str, Any]:
     }
 
 
+def put_errors(table: pd.DataFrame, gain: str, errors: Tensor | None, parts: int) -> None:
+    """Adds the standard error of a column of gains and its 95 % t interval, where it is known.
+
+    Args:
+        table: in sample order; gets `<gain>_se`, `<gain>_low` and `<gain>_high`.
+        gain: the column.
+        errors: (n,) standard errors.
+        parts: independent parts of J's prompts that they come from.
+    """
+    if errors is None or parts < 2:
+        return
+    spread = errors.double().numpy()
+    half = stats.t.ppf(0.975, parts - 1) * spread
+    table[f"{gain}_se"] = spread
+    table[f"{gain}_low"], table[f"{gain}_high"] = table[gain] - half, table[gain] + half
+
+
+def curvature_facts(kind: str, solves: pd.DataFrame) -> dict[str, Any]:
+    """What a report says of the solves for H⁻¹∇J, one row each, and the warnings they call for."""
+    low = float(solves["min_curvature"].min())
+    failed = int((~solves["converged"].astype(bool)).sum())
+    facts: dict[str, Any] = {
+        "kind": kind,
+        "solves": len(solves),
+        "converged": len(solves) - failed,
+        "residual": float(solves["residual"].max()),
+        "steps": int(solves["steps"].max()),
+        "min_curvature": low,
+        "damping": float(solves["damping"].max()),
+        "neglected": float(solves["neglected"].max()),
+    }
+    warnings = []
+    if low <= 0:
+        bent = int((solves["min_curvature"] <= 0).sum())
+        how = (
+            f"it was damped by up to δ = {facts['damping']:.3g}"
+            if kind == "cg"
+            else "Ridge leaves that part out"
+        )
+        warnings.append(
+            f"The Hessian of the inner problem is indefinite in {bent} of {len(solves)} solves "
+            f"(smallest curvature {low:.3g}): θ is no minimum of it there, and {how}. Gains are "
+            "directions of improvement, not exact derivatives; a larger inner.lam makes H positive."
+        )
+    if failed:
+        warnings.append(
+            f"{failed} of {len(solves)} solves for H⁻¹∇J did not converge (largest residual "
+            f"{facts['residual']:.2g}). Raise outer.damping, or use outer.curvature ridge."
+        )
+    if kind == "ridge" and facts["neglected"] > _MUCH:
+        warnings.append(
+            f"Ridge keeps only 2λI of the Hessian; what it leaves out is {facts['neglected']:.1f} "
+            "times as large along H⁻¹∇J. The order of gains is that of plain slopes; "
+            "outer.curvature cg takes the whole Hessian."
+        )
+    return {"curvature": facts, "warnings": warnings}
+
+
 def _chosen_round(state: UnlearnState, steps_per_round: int) -> int:
     """The round whose weights made the chosen model's last step."""
     return max(0, min((state.best_step - 1) // steps_per_round, len(state.weight_path) - 1))
@@ -97,12 +163,17 @@ def samples_table(experiment: Experiment) -> pd.DataFrame:
 
 
 def _final(
-    experiment: Experiment, weights: Weights, scored: list[Tensor], total: np.ndarray | None
+    experiment: Experiment,
+    weights: Weights,
+    scored: list[Tensor],
+    total: np.ndarray | None,
+    state: UnlearnState,
 ) -> pd.DataFrame:
     table = samples_table(experiment)
     table["weight"] = weights.values.cpu().numpy()
     if total is not None:
         table["gain_first_round"] = scored[0].cpu().numpy()
+        put_errors(table, "gain_first_round", state.first_errors, state.parts)
         table["gain_accumulated"] = total
     return table
 

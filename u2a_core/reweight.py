@@ -7,24 +7,32 @@ samples whose gain turns positive only after others have been unlearned.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from u2a_core import params
 from u2a_core.config import OuterSettings
-from u2a_core.curvature import Ridge, implied_lam
+from u2a_core.curvature import ConjugateGradient, Ridge, implied_lam
 from u2a_core.descent import Choice, UnlearnState
-from u2a_core.directional import identity_error, slopes
+from u2a_core.directional import identity_error, slopes_along
 from u2a_core.errors import NumericalError
 from u2a_core.objectives import Objective
-from u2a_core.types import Batch, GainReport, Weights
-from u2a_core.unlearn import InnerProblem, step_seed
-from u2a_core.weights import exponentiated_gradient, marginal_gain, prune
+from u2a_core.types import Batch, Estimate, GainReport, Solve, Weights
+from u2a_core.unlearn import InnerProblem, hessian_product, step_seed
+from u2a_core.weights import enter, exponentiated_gradient, marginal_gain, prune
+
+if TYPE_CHECKING:
+    from u2a_core.types import Parameters
 
 _IDENTITY_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-8}
+_SOLVE_TOLERANCE = {torch.float64: 1e-9}
+"""Relative residual asked of conjugate gradients; else 1e-3, the products' own error in float32."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +42,27 @@ class Scorer:
     Attributes:
         problem: the inner problem, whose λ (or budget) sets the curvature 2λ.
         objective: J.
-        sparsity: β of Eq. 5.
+        outer: β, which curvature H has, and how many samples enter together.
+        space: names of the parameters in whose space slopes are taken; empty: the trained ones.
+        splits: parts of J's prompts whose spread gives the gains' standard errors; 0: none.
     """
 
     problem: InnerProblem
     objective: Objective
-    sparsity: float = 0.0
+    outer: OuterSettings = OuterSettings()  # noqa: RUF009 - frozen
+    space: tuple[str, ...] = ()
+    splits: int = 0
 
     @property
-    def ridge(self) -> Ridge:
-        """H ≈ 2λI with the inner problem's λ, or the one that its budget of steps implies."""
+    def curvature(self) -> Ridge | ConjugateGradient:
+        """H with the inner problem's λ, or the one that its budget of steps implies."""
         inner = self.problem.settings
-        return Ridge(inner.lam or implied_lam(inner.learning_rate, inner.steps))
+        lam = inner.lam or implied_lam(inner.learning_rate, inner.steps)
+        if self.outer.curvature == "ridge":
+            return Ridge(lam)
+        dtype = next(iter(self.problem.origin.values())).dtype
+        tolerance = _SOLVE_TOLERANCE.get(dtype, 1e-3)
+        return ConjugateGradient(lam, self.outer.damping, tolerance)
 
     def __call__(
         self,
@@ -58,28 +75,90 @@ class Scorer:
         """Slopes and gains at θ.
 
         Args:
-            weights: ω.
+            weights: ω; where all are 0, gains are those of samples that would enter.
             seed: of the objective's samples.
-            check: whether to verify Σ_k s_k = v·∇Σ_k ℓ_k by one backward pass.
+            check: whether to verify Σ_k s_k = v·∇Σ_k ℓ_k, find standard errors, and measure what
+                Ridge neglects.
             passing: yields the batches as they are scored; tells progress, or stops the pass.
 
         Raises:
-            NumericalError: if the check fails, or a slope is not finite.
+            NumericalError: if a check fails: the sum, a slope that is not finite, or a ∇J of 0.
         """
+        model = self.problem.model
+        with params.training(model, self.space or tuple(params.trainable(model))):
+            return self._scored(weights, seed, check, passing)
+
+    def _scored(
+        self,
+        weights: Weights,
+        seed: int,
+        check: bool,
+        passing: Callable[[list[Batch]], Iterable[Batch]],
+    ) -> GainReport:
         model, batches = self.problem.model, list(self.problem.batches)
-        estimate, gradient = self.objective.value_and_gradient(model, seed=seed)
-        direction = self.ridge.solve(gradient).value
+        splits = max(1, self.splits) if check else 1
+        objective, pieces = self.objective.value_and_parts(model, seed=seed, splits=splits)
+        if check:
+            _check_signal(pieces, objective)
+        solve, directions = self._directions(weights, pieces, check)
         # one number a sample: weights and gains live on the CPU, wherever the model is
-        values = slopes(model, passing(batches), self.problem.loss, along=direction).cpu()
+        found = slopes_along(model, passing(batches), self.problem.loss, directions).cpu()
         report = GainReport(
-            slopes=values,
-            gains=marginal_gain(values, weights, sparsity=self.sparsity),
-            objective=estimate,
+            slopes=found[0],
+            gains=marginal_gain(
+                found[0],
+                weights,
+                sparsity=self.outer.sparsity,
+                entering=1 / (int(weights.support.sum()) + self.outer.entering),
+            ),
+            objective=objective,
+            solve=replace(solve, value={}),
+            errors=_standard_errors(found[1:]),
+            parts=len(found) - 1,
         )
         if not check:
             return report
-        error = identity_error(model, batches, self.problem.loss, along=direction, slopes=values)
-        return GainReport(report.slopes, report.gains, estimate, _checked(error, values))
+        error = identity_error(
+            model, batches, self.problem.loss, along=solve.value, slopes=found[0]
+        )
+        return replace(report, identity_error=_checked(error, found[0]))
+
+    def _directions(
+        self, weights: Weights, pieces: list[Parameters], check: bool
+    ) -> tuple[Solve, list[Parameters]]:
+        """H⁻¹∇J, and H⁻¹ of each part's contribution where there are several."""
+        curvature = self.curvature
+        gradient = params.snapshot(pieces[0])
+        for piece in pieces[1:]:
+            params.accumulate(gradient, piece)
+        if isinstance(curvature, Ridge):
+            measured = check and self.problem.batches and bool(weights.support.any())
+            product = hessian_product(self.problem, weights) if measured else None
+            solve = curvature.solve(gradient, product=product)
+            rest = [curvature.solve(piece) for piece in pieces]
+        else:
+            product = hessian_product(self.problem, weights)
+            solve = curvature.solve(gradient, product=product)
+            curvature = replace(curvature, damping=solve.damping or curvature.damping)
+            rest = [curvature.solve(piece, product=product) for piece in pieces]
+        return solve, [solve.value, *(part.value for part in rest if len(pieces) > 1)]
+
+
+def _check_signal(pieces: list[Parameters], objective: Estimate) -> None:
+    if all(params.norm(piece) == 0 for piece in pieces):
+        raise NumericalError(
+            f"The rewards must differ between replies, or ∇J is 0 and so is every gain; got J = "
+            f"{objective.mean:g} from {objective.n} prompts that all scored alike. Check "
+            "objective.reward, raise objective.samples, or give prompts on which replies differ."
+        )
+
+
+def _standard_errors(parts: Float[Tensor, "d n"]) -> Float[Tensor, " n"]:
+    """Of the sum over d independent parts of equal size: √(d·Var)."""
+    count = len(parts)
+    if count < 2:
+        return torch.full(parts.shape[1:], math.nan, dtype=torch.float64)
+    return (count * parts.double().var(0)).sqrt()
 
 
 def _checked(error: float, values: Float[Tensor, " n"]) -> float:
@@ -95,18 +174,30 @@ def _checked(error: float, values: Float[Tensor, " n"]) -> float:
 def mirror_descent(
     scorer: Scorer, outer: OuterSettings, *, seed: int
 ) -> Callable[[UnlearnState], Choice]:
-    """Weights by Eq. 10, one update a round; for `unlearn.descend`.
+    """Weights by Eq. 10, one update a round; for `descent.descend`.
 
     The gains that move ω are those of the current round; samples below the pruning threshold
-    leave the support and, √ω having slope −∞ at 0, do not come back.
+    leave the support. √ω having slope −∞ at 0, mirror descent never brings them back; the greedy
+    start lets them, and all others, enter again where their gain is worth it.
     """
 
     def choose(state: UnlearnState) -> Choice:
-        report = scorer(state.weights, seed=step_seed(seed, state.step), check=state.step == 0)
+        seed_now, first = step_seed(seed, state.step), state.step == 0
+        report = scorer(state.weights, seed=seed_now, check=first)
         if outer.step_size == 0:
             return Choice(report.objective, state.weights, report)
+        weights = state.weights
+        if outer.start == "greedy":
+            before = None if first else state.weights
+            weights = enter(before, report.slopes, most=outer.per_round, sparsity=outer.sparsity)
+            gains = marginal_gain(report.slopes, weights, sparsity=outer.sparsity)
+            report = replace(report, gains=gains)
         moved = exponentiated_gradient(
-            state.weights, report.gains, step_size=outer.step_size, slopes=report.slopes
+            weights,
+            report.gains,
+            step_size=outer.step_size,
+            slopes=report.slopes,
+            effective_floor=outer.effective_floor,
         )
         return Choice(report.objective, prune(moved, below=outer.prune_below), report)
 

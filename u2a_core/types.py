@@ -218,8 +218,9 @@ class Solve:
         steps: iterations used; 0 for a closed form.
         converged: whether the residual met the tolerance.
         min_curvature: the smallest pᵀHp / pᵀp met; negative means H is indefinite.
-        neglected: for approximations of H: the relative residual that the neglected part leaves,
-            NaN where it was not measured.
+        neglected: for approximations of H (a part left out, or damping put in): the relative
+            residual that they leave of the true system; NaN where it was not measured.
+        damping: δ that was added to H's diagonal.
     """
 
     value: Parameters
@@ -228,6 +229,12 @@ class Solve:
     converged: bool
     min_curvature: float
     neglected: float = math.nan
+    damping: float = 0.0
+
+    def facts(self) -> dict[str, Any]:
+        """What a report says of the solve: all but its value."""
+        names = [f.name for f in dataclasses.fields(self) if f.name != "value"]
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -238,12 +245,19 @@ class GainReport:
         slopes: ⟨H⁻¹∇J, ∇ℓ_k⟩.
         gains: Δg(k) of Eq. 8; positive = more weight on k helps alignment.
         objective: J(θ).
+        solve: how H⁻¹∇J was found.
+        errors: standard error of each gain, from the spread over parts of J's prompts; NaN where
+            it was not asked for.
+        parts: how many parts those were.
         identity_error: |Σ_k s_k − v·∇Σ_k ℓ_k| relative to Σ_k |s_k|; NaN where not checked.
     """
 
     slopes: Float[Tensor, " n"]
     gains: Float[Tensor, " n"]
     objective: Estimate
+    solve: Solve
+    errors: Float[Tensor, " n"]
+    parts: int = 0
     identity_error: float = math.nan
 
 

@@ -8,6 +8,7 @@ Uniform weights make the baselines GA, GradDiff and NPO. `descent` takes the ste
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ class InnerProblem:
         settings: step size, budget, λ, λ_r and the guards.
         origin: θ₀.
         retain: batches of the retain set; watched by the guards, and trained on where
-            `settings.method` is graddiff.
+            `settings.retain_weight` is not 0.
         vocabulary: size V; ln V is the NLL of a uniform guess, the default collapse bound.
     """
 
@@ -64,8 +65,8 @@ class InnerProblem:
 
     @property
     def retain_weight(self) -> float:
-        """λ_r where the method has a retain term, else 0."""
-        return self.settings.lam_retain if self.settings.method == "graddiff" else 0.0
+        """λ_r; 0 where there is no retain term."""
+        return self.settings.retain_weight
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -91,8 +92,43 @@ def inner_step(
         NumericalError: if the gradient is not finite.
     """
     theta = params.trainable(problem.model)
-    totals = {"loss": 0.0, "nll": 0.0}
     drawn, factor = _minibatch(problem, weights, step_seed(seed, step))
+    totals, gradient = _loss_gradient(problem, weights, drawn, factor)
+    if problem.settings.lam:
+        for name, p in theta.items():
+            gradient[name].add_(p.detach() - problem.origin[name], alpha=2 * problem.settings.lam)
+    totals["gradient"] = _apply(problem.settings, optimizer, theta, gradient)
+    return totals
+
+
+def hessian_product(problem: InnerProblem, weights: Weights) -> Callable[[Parameters], Parameters]:
+    """V ↦ (Σω_i∇²ℓ_i + λ_r∇²NLL_retain)v at the model's θ: the inner Hessian but for its 2λI.
+
+    By the central difference of two gradients, so under any attention kernel; θ is put back after
+    every product.
+    """
+    theta = params.trainable(problem.model)
+    here = params.snapshot(theta)
+
+    def gradient_at(point: Parameters) -> Parameters:
+        params.load(problem.model, point)
+        return _loss_gradient(problem, weights, weights.support, 1.0)[1]
+
+    def product(vector: Parameters) -> Parameters:
+        try:
+            return params.hessian_vector_product(gradient_at, here, vector)
+        finally:
+            params.load(problem.model, here)
+
+    return product
+
+
+def _loss_gradient(
+    problem: InnerProblem, weights: Weights, drawn: Bool[Tensor, " n"], factor: float
+) -> tuple[dict[str, float], Parameters]:
+    """Σω_iℓ_i + λ_r·NLL_retain: its terms, and its gradient over the trainable parameters."""
+    theta = params.trainable(problem.model)
+    totals = {"loss": 0.0, "nll": 0.0}
     gradient: Parameters | None = None
     for batch in problem.batches:
         keep = drawn[batch.index.cpu()]
@@ -107,11 +143,7 @@ def inner_step(
     assert gradient is not None
     if problem.retain_weight:
         totals["retain"] = _add_retain(problem, theta, gradient)
-    if problem.settings.lam:
-        for name, p in theta.items():
-            gradient[name].add_(p.detach() - problem.origin[name], alpha=2 * problem.settings.lam)
-    totals["gradient"] = _apply(problem.settings, optimizer, theta, gradient)
-    return totals
+    return totals, gradient
 
 
 def _weighted_nll(log_probs: TokenLogProbs, weights: Weights, rows: Batch) -> float:

@@ -5,6 +5,8 @@ Pure functions of vectors; they know nothing of models. Positive gain = more wei
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -93,6 +95,7 @@ def exponentiated_gradient(
     *,
     step_size: float,
     slopes: Float[Tensor, " n"] | None = None,
+    effective_floor: float = 0.0,
 ) -> Weights:
     """ω_i ← ω_i·exp(η·Δg(i))/Z on the support (Eqs. 9, 10): softmax(log ω + η·Δg).
 
@@ -102,6 +105,8 @@ def exponentiated_gradient(
         step_size: η, in units of 1/std of `slopes` over the support.
         slopes: what η is measured against; default the gains. The slopes, not the gains, because
             the sparsity term of the gains is unbounded near ω = 0.
+        effective_floor: least 1/Σω² as a share of the support; weights that would be more
+            concentrated are flattened, ω ∝ ω^τ with the largest τ ≤ 1 that keeps to it.
 
     Returns:
         The new weights; the same where every slope on the support is equal.
@@ -114,7 +119,66 @@ def exponentiated_gradient(
         return weights
     logits = weights.values[support].log() + step_size / spread * gains.double()[support]
     values = torch.zeros_like(weights.values)
-    values[support] = torch.softmax(logits, dim=0)
+    values[support] = torch.softmax(_flattened(logits, effective_floor * len(logits)), dim=0)
+    return Weights.normalize(values)
+
+
+def _flattened(logits: Float[Tensor, " s"], least: float) -> Float[Tensor, " s"]:
+    """τ·logits with the largest τ ≤ 1 at which their softmax has so many effective samples."""
+
+    def effective(tau: float) -> float:
+        return 1 / float(torch.softmax(tau * logits, dim=0).square().sum())
+
+    if effective(1.0) >= least:
+        return logits
+    low, high = 0.0, 1.0  # effective(0) is the whole support
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if effective(middle) >= least else (low, middle)
+    return low * logits
+
+
+def enter(
+    weights: Weights | None, slopes: Float[Tensor, " n"], *, most: int, sparsity: float
+) -> Weights:
+    """Grows the support by the samples with the largest gains (Step 1).
+
+    m candidates off the support S are judged at the weight w = 1/(|S| + m) with which they would
+    enter: −⟨u, ∇ℓ_k⟩ − β/√w against the support's mean gain Σω_jΔg(j), whose mass they would take;
+    against 0 where there is no support yet. Those above it enter with equal weights, and the
+    others keep their proportions.
+
+    Args:
+        weights: ω; None is the empty support.
+        slopes: ⟨H⁻¹∇J, ∇ℓ_k⟩.
+        most: m, the number of candidates.
+        sparsity: β.
+
+    Returns:
+        The new weights; the same where no sample enters.
+
+    Raises:
+        NumericalError: if the support is empty and no sample's gain is positive.
+    """
+    inside = torch.zeros(len(slopes), dtype=torch.bool) if weights is None else weights.support
+    size = int(inside.sum())
+    mean = 0.0
+    if weights is not None:
+        gains = marginal_gain(slopes, weights, sparsity=sparsity)
+        mean = float((weights.values * gains)[inside].sum())
+    value = torch.where(inside, -math.inf, -slopes.double())
+    order = torch.sort(value, descending=True, stable=True).indices[: min(most, len(slopes) - size)]
+    good = order[value[order] - sparsity * math.sqrt(size + max(1, len(order))) > mean]
+    if weights is None and len(good) == 0:
+        raise NumericalError(
+            "At least one sample must have a positive gain to begin with; none has: by this J "
+            "unlearning any of them hurts. Check the sign of the reward, or lower outer.sparsity."
+        )
+    if len(good) == 0:
+        assert weights is not None
+        return weights
+    values = torch.zeros_like(value) if weights is None else weights.values * size
+    values[good] = 1.0
     return Weights.normalize(values)
 
 

@@ -45,6 +45,17 @@ class Policy:
         return self.settings.max_length or min(context_length(self.model) or _LONGEST, _LONGEST)
 
     @property
+    def slopes_see(self) -> tuple[str, ...]:
+        """Names of the parameters in whose space slopes are taken.
+
+        The trained ones; for an adapter the weights that it adapts, unless the settings say
+        otherwise: at B = 0 the adapter's A has no slope.
+        """
+        if self.settings.parameters == "lora" and self.settings.lora_slopes == "weights":
+            return adapted_weights(self.model)
+        return tuple(params.trainable(self.model))
+
+    @property
     def pad_id(self) -> int:
         """The id that fills padded positions; they are never attended to nor scored."""
         return int(self.tokenizer.pad_token_id or 0)
@@ -197,11 +208,13 @@ def _with_trainable(model: nn.Module, settings: ModelSettings) -> nn.Module:
         config = LoraConfig(
             r=settings.lora_rank,
             lora_alpha=settings.lora_alpha,
-            target_modules="all-linear",
+            target_modules=_linear_layers(model) if settings.lora_head else "all-linear",
             task_type="CAUSAL_LM",
         )
         with warnings.catch_warnings():  # peft reads a name that transformers has replaced
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            # the adapter of a tied head is a term of its own beside the embedding, and meant so
+            warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
             return get_peft_model(model, config).eval()
     model.requires_grad_(settings.parameters == "full")
     if settings.parameters == "last_n":
@@ -218,10 +231,26 @@ def _with_trainable(model: nn.Module, settings: ModelSettings) -> nn.Module:
     return model
 
 
+def adapted_weights(model: nn.Module) -> tuple[str, ...]:
+    """Names of the frozen weights to which an adapter adds."""
+    # by identity: a tied output embedding bears the name of the input's
+    layers = [m.base_layer for m in model.modules() if hasattr(m, "lora_A")]
+    own = {id(getattr(layer, "weight", None)) for layer in layers}
+    return tuple(name for name, p in model.named_parameters() if id(p) in own)
+
+
+def _linear_layers(model: nn.Module) -> list[str]:
+    """The last parts of the names of all linear layers, the output embedding included."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return sorted({name.rpartition(".")[2] for name in linear})
+
+
 def save_policy(policy: Policy, folder: Path, *, provenance: dict[str, Any]) -> None:
     """Writes the trained model: a PEFT adapter for LoRA, else a whole model folder."""
     model: Any = policy.model
-    model.save_pretrained(folder, safe_serialization=True)
+    # an adapted head is a matrix product beside the embedding: the embedding itself is not saved
+    only = {"save_embedding_layers": False} if policy.settings.parameters == "lora" else {}
+    model.save_pretrained(folder, safe_serialization=True, **only)
     policy.tokenizer.save_pretrained(folder)
     note = {**provenance, "parameters": len(params.trainable(policy.model))}
     (folder / "u2a.json").write_text(json.dumps(note, indent=2), encoding="utf-8")

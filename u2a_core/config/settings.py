@@ -1,33 +1,52 @@
 """Every setting, once: the command line, the YAML files and forms are generated from these models.
 
-Paths in a YAML file are relative to that file. Unknown names are refused.
+Unknown names are refused.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from u2a_core.errors import ConfigError
+from u2a_core.config.paths import PATHS, module_file, there
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """What every part of the settings shares."""
+
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
 
 
-class ModelSettings(_Section):
+def _listed(value: Any) -> Any:
+    """Words between commas, where a text is given for a list."""
+    return (
+        [word.strip() for word in value.split(",") if word.strip()]
+        if isinstance(value, str)
+        else value
+    )
+
+
+def _grid(value: Any) -> Any:
+    """A list of ω in (0, 1], ascending; or auto."""
+    if value == "auto":
+        return value
+    found = sorted({float(omega) for omega in _listed(value)})
+    if not found:
+        raise ValueError("must hold at least one weight, as in 0.001,0.003, or be auto")
+    if not (found[0] > 0 and found[-1] <= 1):
+        raise ValueError("must lie in (0, 1], the weights of a point of the simplex")
+    return found
+
+
+class ModelSettings(Section):
     """The policy and which of its parameters unlearning may move."""
 
     path: str = ""
@@ -44,12 +63,19 @@ class ModelSettings(_Section):
     """Rank of the adapter, for lora."""
     lora_alpha: Annotated[Count, Field(title="LoRA α")] = 16
     """Scale of the adapter (α/rank multiplies it), for lora."""
+    lora_head: Annotated[bool, Field(title="LoRA on the output head")] = True
+    """Whether the adapter reaches the output embedding beside all other linear layers."""
+    lora_slopes: Annotated[Literal["weights", "adapter"], Field(title="LoRA slopes see")] = (
+        "weights"
+    )
+    """What slopes see while an adapter is trained: the weights of the adapted layers, or the
+    adapter itself, whose A has no slope while B = 0."""
     max_length: Annotated[int, Field(title="Longest prompt plus reply (tokens)", ge=0)] = 0
     """Longest prompt plus reply in tokens; longer replies are cut, and counted. 0: the model's
     context, at most 1024."""
 
 
-class DataSettings(_Section):
+class DataSettings(Section):
     """Files of samples. JSONL, JSON, CSV and Parquet are recognized by content."""
 
     negatives: str = ""
@@ -68,16 +94,20 @@ class DataSettings(_Section):
     """Size of a batch in tokens, padding included."""
 
 
-class ObjectiveSettings(_Section):
+class ObjectiveSettings(Section):
     """The alignment objective J, higher = better aligned."""
 
-    kind: Literal["sampled_reward", "preference"] = "sampled_reward"
-    """sampled_reward: mean reward of sampled replies (Eq. 1); preference: log-sigmoid margin."""
+    kind: Literal["sampled_reward", "preference", "candidates"] = "sampled_reward"
+    """sampled_reward: mean reward of sampled replies (Eq. 1); preference: log-sigmoid margin;
+    candidates: expected reward among the replies of the pairs, without sampling."""
     reward: str = ""
     """The reward r(x, y): module:function (installed, or module.py beside the settings file), or a
     folder or hub id of a sequence classifier."""
     max_prompts: Annotated[Count, Field(title="Prompts or pairs that measure J")] = 256
     """At most so many prompts (for preference: pairs) measure J, drawn by the seed."""
+    splits: Annotated[int, Field(title="Parts for standard errors", ge=0, le=64)] = 8
+    """Prompts are split into so many parts, whose spread gives the standard errors of gains; 0
+    leaves them out. Each part costs one more direction in the scoring pass of `u2a gains`."""
     samples: Annotated[int, Field(title="Replies per prompt", ge=2)] = 4
     """Replies sampled per prompt, at least 2 for the leave-one-out baseline."""
     temperature: Annotated[Positive, Field(title="Temperature of the evaluation")] = 1.0
@@ -88,7 +118,7 @@ class ObjectiveSettings(_Section):
     """Scale of the log-ratio margin, for preference."""
 
 
-class InnerSettings(_Section):
+class InnerSettings(Section):
     """The inner problem: how unlearning moves the model under given weights (Eqs. 3, 6)."""
 
     method: Literal["ga", "graddiff", "npo"] = "npo"
@@ -103,8 +133,8 @@ class InnerSettings(_Section):
     """NPO's β on the sequence log-ratio."""
     lam: Annotated[NonNegative, Field(title="Proximal λ")] = 0.0
     """λ of the proximal term λ‖θ−θ₀‖²; 0 leaves it out."""
-    lam_retain: Annotated[NonNegative, Field(title="Retain λ_r")] = 1.0
-    """λ_r of the retain term, for graddiff."""
+    lam_retain: Annotated[NonNegative, Field(title="Retain λ_r")] = 0.0
+    """λ_r of the retain term; 0 leaves it out, and means 1 for graddiff."""
     samples_per_step: Annotated[int, Field(title="Samples per inner step", ge=0)] = 0
     """Negative samples per inner step, drawn uniformly; 0 takes all."""
     max_grad_norm: Annotated[Positive, Field(title="Largest gradient norm")] = 10.0
@@ -114,8 +144,13 @@ class InnerSettings(_Section):
     retain_bound: Annotated[Positive, Field(title="Retain bound (nat per token)")] = 2.0
     """Stops, and goes back to the best step, when the retain loss has grown by more than this."""
 
+    @property
+    def retain_weight(self) -> float:
+        """λ_r as it is used: what was given, else 1 for graddiff and 0 for the others."""
+        return self.lam_retain or (1.0 if self.method == "graddiff" else 0.0)
 
-class OuterSettings(_Section):
+
+class OuterSettings(Section):
     """The outer problem: how the weights follow the gains (Eqs. 5, 8-10)."""
 
     step_size: Annotated[NonNegative, Field(title="Step size η (in 1/std of the slopes)")] = 0.2
@@ -124,11 +159,51 @@ class OuterSettings(_Section):
     """β of Eq. 5; pushes small weights to zero."""
     steps_per_round: Annotated[Count, Field(title="Inner steps per round")] = 1
     """Inner steps between two updates of the weights, and between two measurements of J."""
+    start: Literal["all", "greedy"] = "all"
+    """all: uniform weights over every sample, then shrink; greedy: an empty support that grows by
+    the samples with the largest gains."""
+    per_round: Annotated[Count, Field(title="Samples entering per round")] = 16
+    """For greedy: at most so many samples enter in a round."""
+    restart: Literal["warm", "cold"] = "warm"
+    """warm: a round continues from the last one's model; cold: it starts again at the original
+    model, with `steps_per_round` steps to its own optimum."""
+    patience: Annotated[int, Field(title="Rounds without a new best J", ge=0)] = 0
+    """Ends the run after so many rounds in which J did not rise; 0 uses the whole budget."""
     prune_below: Annotated[float, Field(title="Prune below (share of 1/n)", ge=0, lt=1)] = 0.01
     """Drops a sample whose weight falls below this share of the uniform weight 1/n."""
+    effective_floor: Annotated[float, Field(title="Least effective share", ge=0, lt=1)] = 0.1
+    """Shortens an update that would leave fewer effective samples 1/Σω² than this share of the
+    support."""
+    curvature: Literal["ridge", "cg"] = "ridge"
+    """H of Eq. 8. ridge: its proximal part 2λI; cg: the whole Hessian of the inner problem, by
+    conjugate gradients."""
+    damping: Annotated[NonNegative, Field(title="Damping of H")] = 0.0
+    """For cg: added to H's diagonal; 0 chooses it from a short Lanczos run, so that H is positive
+    definite."""
+    preconditioned: bool = False
+    """Slopes along Adam's own step instead of the gradient of J; for adamw."""
+
+    @property
+    def entering(self) -> int:
+        """m, how many samples enter together: what an entering weight 1/(|S|+m) is made of."""
+        return self.per_round if self.start == "greedy" else 1
 
 
-class EvaluationSettings(_Section):
+class ImpactSettings(Section):
+    """Impact curves: what unlearning one sample alone changes, predicted and measured (Eq. 4)."""
+
+    samples: Annotated[int, Field(title="Samples", ge=0)] = 60
+    """At most so many negatives, drawn by the seed; 0 takes all."""
+    ids: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    """These negatives instead, by id: n001,n002."""
+    omegas: Annotated[tuple[float, ...] | Literal["auto"], BeforeValidator(_grid)] = "auto"
+    """Weights ω of the curve, in (0, 1]: 0.001,0.003; auto: from a contraction of 0.05 to beyond
+    the point where the inner problem loses its minimum."""
+    lam: Annotated[Positive, Field(title="λ of the curves")] = 1.0
+    """λ of the proximal term λ‖θ−θ₀‖² of each sample's own inner problem."""
+
+
+class EvaluationSettings(Section):
     """The comparison before and after, on the test prompts."""
 
     reward: str = ""
@@ -137,7 +212,7 @@ class EvaluationSettings(_Section):
     """Replies sampled per test prompt."""
 
 
-class Settings(_Section):
+class Settings(Section):
     """Everything a run needs, as in a YAML file."""
 
     model: ModelSettings = ModelSettings()
@@ -145,6 +220,7 @@ class Settings(_Section):
     objective: ObjectiveSettings = ObjectiveSettings()
     inner: InnerSettings = InnerSettings()
     outer: OuterSettings = OuterSettings()
+    impact: ImpactSettings = ImpactSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     weights: str = "uniform"
     """For unlearn: uniform, a finished reweight run, or a file of {id, weight}."""
@@ -157,10 +233,11 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _agree(self) -> Settings:
-        if self.inner.method == "graddiff" and not self.data.retain:
+        if self.inner.retain_weight and not self.data.retain:
             raise ValueError(
-                "data.retain must name a retain set for inner.method graddiff; got none. "
-                "Name a file of neutral replies, or use npo or ga"
+                "data.retain must name a retain set for inner.method graddiff and for "
+                "inner.lam_retain above 0; got none. Name a file of neutral replies, or use npo "
+                "or ga without it"
             )
         return self
 
@@ -168,132 +245,8 @@ class Settings(_Section):
         """`section.field` → path, of every setting that names a file or folder of this machine."""
         named = {
             f"{section}.{field}": getattr(getattr(self, section), field)
-            for section, fields in _PATHS.items()
+            for section, fields in PATHS.items()
             for field in fields
         }
-        files = {n: _module_file(p) or p for n, p in {**named, "weights": self.weights}.items()}
+        files = {n: module_file(p) or p for n, p in {**named, "weights": self.weights}.items()}
         return {n: Path(p) for n, p in files.items() if p and there(Path(p))}
-
-
-_PATHS = {
-    "model": ("path",),
-    "data": ("negatives", "preferences", "objective_prompts", "retain", "prompts", "truth"),
-    "objective": ("reward",),
-    "evaluation": ("reward",),
-}
-
-
-def load_settings(path: Path) -> Settings:
-    """Settings of a YAML (or JSON) file, with its relative paths resolved.
-
-    Raises:
-        ConfigError: if the file is missing or a setting is wrong; names the setting.
-    """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} must be a readable YAML file; got {error}.") from error
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path} must be valid YAML; got: {reason}.") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(
-            f"{path} must hold sections such as model: and data:; got {type(raw).__name__}."
-        )
-    return parse_settings(resolved(raw, path.parent), source=str(path))
-
-
-def override(settings: Settings, words: Sequence[str]) -> Settings:
-    """Settings with `--section.field VALUE` (or `=VALUE`) put over them; a flag alone means true.
-
-    Raises:
-        ConfigError: if a word is no option, or its value is wrong.
-    """
-    raw = settings.model_dump(mode="json")
-    rest = deque(words)
-    while rest:
-        word = rest.popleft()
-        if not word.startswith("--"):
-            raise ConfigError(f"Settings must be given as --section.field VALUE; got {word!r}.")
-        name, given, value = word[2:].partition("=")
-        if not given:
-            value = rest.popleft() if rest and not rest[0].startswith("--") else "true"
-        *sections, key = name.replace("-", "_").split(".")
-        target = raw
-        for section in sections:
-            if not isinstance(target.get(section), dict):
-                target[section] = {}  # refused below, by its name
-            target = target[section]
-        target[key] = value
-    return parse_settings(resolved(raw, Path()), source="command line")
-
-
-def parse_settings(raw: dict[str, Any], *, source: str) -> Settings:
-    """Settings from plain data; errors name the setting and the source."""
-    try:
-        return Settings.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(validation_message(error, source)) from error
-
-
-def validation_message(error: ValidationError, source: str) -> str:
-    """Pydantic's findings as sentences."""
-    findings = []
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "settings"
-        got = "" if isinstance(item["input"], dict | _Section) else f"; got {item['input']!r}"
-        reason = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(where, _names(), n=1)
-            reason = f"is no setting{f' (did you mean {near[0]}?)' if near else ''}"
-        findings.append(f"{where}: {reason}{got}.")
-    return f"{source}: " + " ".join(findings)
-
-
-def _names() -> list[str]:
-    """`section.field` of every setting."""
-    names = []
-    for name, field in Settings.model_fields.items():
-        own = getattr(field.annotation, "model_fields", None)
-        names += [name] if own is None else [f"{name}.{inner}" for inner in own]
-    return names
-
-
-def resolved(raw: dict[str, Any], base: Path) -> dict[str, Any]:
-    """`raw` with every path that exists beside the file made absolute; hub ids stay."""
-    out = dict(raw)
-    for section, fields in _PATHS.items():
-        if isinstance(raw.get(section), dict):
-            out[section] = {
-                key: _beside(value, base) if key in fields else value
-                for key, value in raw[section].items()
-            }
-    if isinstance(raw.get("weights"), str):
-        out["weights"] = _beside(raw["weights"], base)
-    return out
-
-
-def _beside(value: Any, base: Path) -> Any:
-    """A path that exists beside the file, or the file of module:function there, made absolute."""
-    if not isinstance(value, str) or not value:
-        return value
-    if there(base / value):
-        return str((base / value).resolve())
-    module, colon, function = value.rpartition(":")
-    if colon and there(base / f"{module}.py"):
-        return f"{(base / module).resolve()}.py:{function}"
-    return value
-
-
-def there(path: Path) -> bool:
-    """Whether a path exists; a text that can be no path (too long, a NUL) does not."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
-def _module_file(spec: str) -> str:
-    """The file of a resolved `file.py:function`; empty for any other setting."""
-    file, _, _ = spec.rpartition(":")
-    return file if file.endswith(".py") else ""

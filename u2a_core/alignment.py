@@ -1,0 +1,180 @@
+"""J from the settings: which prompts, pairs and replies measure alignment, and with which reward.
+
+`load_objective` gives the J that the settings name; `smooth_objective` the one for impact curves,
+whose small differences the noise of sampled replies would hide.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from u2a_core.config import Settings
+from u2a_core.data import load_prompts
+from u2a_core.data.encode import EncodingReport, batches, encode
+from u2a_core.errors import ConfigError
+from u2a_core.losses import sequence_log_probs
+from u2a_core.models import Generator, Policy, load_reward
+from u2a_core.objectives import (
+    CandidateReward,
+    Objective,
+    PreferenceObjective,
+    SampledReward,
+    SmoothObjective,
+    score,
+)
+from u2a_core.types import Batch, NegativeSet, PreferencePair, Prompt, Sample, prompt_text
+
+_T = TypeVar("_T")
+_CANDIDATE_SEED = 15_485_863
+"""Offset of the seed of sampled candidates, so that they share no draw with J's or the test's."""
+
+
+def objective_prompts(
+    settings: Settings, negatives: NegativeSet, pairs: list[PreferencePair]
+) -> list[Prompt]:
+    """The prompts on which replies are sampled and rewarded, each once."""
+    if settings.data.objective_prompts:
+        found, _ = load_prompts(settings.data.objective_prompts)
+    else:
+        found = [item.prompt for item in pairs or negatives.samples]
+    return list(dict.fromkeys(found))
+
+
+def load_objective(
+    settings: Settings, policy: Policy, prompts: list[Prompt], pairs: list[PreferencePair]
+) -> Objective:
+    """J on the prompts, or on the preference pairs.
+
+    Raises:
+        ConfigError: if J lacks what it needs; names the ways to give it.
+    """
+    kind = settings.objective.kind
+    if kind == "sampled_reward":
+        return SampledReward(
+            sampler=Generator(policy.tokenizer, settings.objective.max_new_tokens),
+            prompts=tuple(_drawn(prompts, settings)),
+            reward=load_reward(settings.objective.reward, settings.model),
+            samples=settings.objective.samples,
+        )
+    if not pairs:
+        raise ConfigError(
+            "data.preferences must name preference pairs (prompt, chosen, rejected) for "
+            f"objective.kind {kind}; got nothing. Or use sampled_reward with objective.reward."
+        )
+    if kind == "candidates":
+        return _candidates(settings, policy, _paired_replies(pairs))
+    pairs = _drawn(pairs, settings)
+    replies = [(pair.prompt, reply) for pair in pairs for reply in (pair.chosen, pair.rejected)]
+    rows = _grouped(policy, replies, [2] * len(pairs), settings)
+    reference = sequence_log_probs(policy.model, list(rows))
+    return PreferenceObjective(rows, reference, settings.objective.dpo_beta)
+
+
+def smooth_objective(
+    settings: Settings, policy: Policy, objective: Objective, pairs: list[PreferencePair]
+) -> SmoothObjective:
+    """J without sampling: the expected reward among candidates.
+
+    The settings' own J where it is smooth already; else the replies of the preference pairs are
+    the candidates, and without pairs the replies that the original model gives to J's prompts.
+    """
+    if isinstance(objective, CandidateReward | PreferenceObjective):
+        return objective
+    assert isinstance(objective, SampledReward)
+    if pairs:
+        return _candidates(settings, policy, _paired_replies(pairs))
+    rollouts = objective.sampler(
+        policy.model,
+        objective.prompts,
+        samples=objective.samples,
+        seed=settings.seed + _CANDIDATE_SEED,
+    )
+    found: dict[Prompt, dict[str, float]] = {}
+    for owner, reply in zip(rollouts.prompt_index, rollouts.replies, strict=True):
+        found.setdefault(objective.prompts[owner], {})[reply] = 0.0
+    return _candidates(settings, policy, found)
+
+
+def encoded(
+    policy: Policy, samples: Sequence[Sample], settings: Settings
+) -> tuple[tuple[Batch, ...], EncodingReport]:
+    """Samples as batches on the policy's device."""
+    rows, report = encode(samples, policy.tokenizer, max_length=policy.max_length)
+    size = settings.data.tokens_per_batch
+    packed = batches(rows, tokens_per_batch=size, pad_id=policy.pad_id)
+    return tuple(batch.to(policy.device) for batch in packed), report
+
+
+def _paired_replies(pairs: list[PreferencePair]) -> dict[Prompt, dict[str, float]]:
+    """Prompt → reply → mean of +1 for each time it was chosen and −1 for each it was rejected."""
+    votes: dict[Prompt, dict[str, list[float]]] = {}
+    for pair in pairs:
+        replies = votes.setdefault(pair.prompt, {})
+        replies.setdefault(pair.chosen, []).append(1.0)
+        replies.setdefault(pair.rejected, []).append(-1.0)
+    return {
+        prompt: {reply: float(np.mean(found)) for reply, found in replies.items()}
+        for prompt, replies in votes.items()
+    }
+
+
+def _candidates(
+    settings: Settings, policy: Policy, scored: dict[Prompt, dict[str, float]]
+) -> CandidateReward:
+    """J among given replies, by the settings' reward or, where they name none, as scored.
+
+    Raises:
+        ConfigError: if no prompt has two replies whose rewards differ: J would be constant.
+    """
+    prompts = _drawn([prompt for prompt, replies in scored.items() if len(replies) > 1], settings)
+    replies = [(prompt, reply) for prompt in prompts for reply in scored[prompt]]
+    rewards = np.array([scored[prompt][reply] for prompt, reply in replies])
+    if settings.objective.reward:
+        reward = load_reward(settings.objective.reward, settings.model)
+        texts = [prompt_text(prompt) for prompt, _ in replies]
+        rewards = score(reward, texts, [reply for _, reply in replies])
+    sizes = [len(scored[prompt]) for prompt in prompts]
+    owner = np.repeat(np.arange(len(prompts)), sizes)
+    if not any(np.ptp(rewards[owner == i]) > 0 for i in range(len(prompts))):
+        raise ConfigError(
+            "J must have a prompt with two candidate replies whose rewards differ, or its gradient "
+            f"is 0; got {len(replies)} candidates of {len(prompts)} prompts without one. Check "
+            "objective.reward, or give more pairs, prompts or objective.samples."
+        )
+    rows = _grouped(policy, replies, sizes, settings)
+    return CandidateReward(rows, torch.from_numpy(owner), torch.from_numpy(rewards))
+
+
+def _grouped(
+    policy: Policy, replies: list[tuple[Prompt, str]], sizes: list[int], settings: Settings
+) -> tuple[Batch, ...]:
+    """Batches of whole groups of consecutive replies; `index` = the reply's position."""
+    samples = [Sample(str(i), prompt, reply) for i, (prompt, reply) in enumerate(replies)]
+    rows, _ = encode(samples, policy.tokenizer, max_length=policy.max_length)
+    longest = max(len(row.input_ids) for row in rows)
+    room = max(1, settings.data.tokens_per_batch // longest)
+    ends = np.cumsum(sizes)
+    out = []
+    for _, groups in groupby(range(len(sizes)), key=lambda i: (ends[i] - 1) // room):
+        own = list(groups)
+        start, end = ends[own[0]] - sizes[own[0]], ends[own[-1]]
+        size = int(end - start) * longest
+        (batch,) = batches(rows[start:end], tokens_per_batch=size, pad_id=policy.pad_id)
+        placed = dataclasses.replace(batch, index=batch.index + int(start))
+        out.append(placed.to(policy.device))
+    return tuple(out)
+
+
+def _drawn(items: list[_T], settings: Settings) -> list[_T]:
+    """At most objective.max_prompts of the items, in their order."""
+    most = settings.objective.max_prompts
+    if len(items) <= most:
+        return items
+    rows = np.random.default_rng(settings.seed).choice(len(items), most, replace=False)
+    return [items[i] for i in sorted(rows.tolist())]

@@ -1,0 +1,11 @@
+"""What each command does with a run directory: load, compute, write tables, write the report.
+
+The same functions are called by the command line, by the demo's workers and by jobs. A command
+continues from the run's checkpoint where there is one, and stops at a step when it is told to.
+"""
+
+from u2a_core.commands.descents import run_reweight, run_unlearn
+from u2a_core.commands.scoring import run_gains
+from u2a_core.commands.work import Command, Stopped, Watch, execute
+
+__all__ = ["Command", "Stopped", "Watch", "execute", "run_gains", "run_reweight", "run_unlearn"]

@@ -1,0 +1,118 @@
+"""A command at work in a run directory: progress, stopping, loading, the report at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from u2a_core.models import hide_loading_bars
+from u2a_core.runs import Run
+from u2a_core.types import Batch, Estimate, Progress
+
+if TYPE_CHECKING:
+    from u2a_core.config import Settings
+    from u2a_core.experiment import Experiment
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
+    """The run stopped at a step, with a checkpoint."""
+
+
+@dataclass
+class Watch:
+    """Tells the world how far a command is, and the command when to stop.
+
+    Attributes:
+        run: where progress is written.
+        stopping: asked between steps; True ends the command with a checkpoint.
+        show: called with every line of progress.
+    """
+
+    run: Run
+    stopping: Callable[[], bool] = lambda: False
+    show: Callable[[Progress], None] = lambda _: None
+    before: float = 0.0
+    _begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the run, the parts before a resume included."""
+        return self.before + time.monotonic() - self._begun
+
+    def tell(self, stage: str, step: int, total: int, values: Mapping[str, float] = {}) -> None:
+        """One line of progress."""
+        progress = Progress(stage, step, total, round(self.seconds, 3), dict(values))
+        self.run.append_progress(progress)
+        self.show(progress)
+
+    def over(self, stage: str, batches: list[Batch]) -> Iterator[Batch]:
+        """The batches one by one, with a line of progress for each; ends the command if told to."""
+        done, total = 0, sum(len(batch.index) for batch in batches)
+        self.tell(stage, 0, total)
+        for batch in batches:
+            if self.stopping():
+                raise Stopped(f"at sample {done} of {total}; resumed, the pass begins anew")
+            yield batch
+            done += len(batch.index)
+            self.tell(stage, done, total)
+
+
+def load(settings: Settings, watch: Watch) -> Experiment:
+    """The experiment that the settings name."""
+    from u2a_core.experiment import load_experiment
+
+    watch.tell("loading model and data", 0, 1)
+    experiment = load_experiment(settings)
+    watch.tell("loading model and data", 1, 1)
+    return experiment
+
+
+def finish(run: Run, experiment: Experiment, watch: Watch, facts: dict[str, Any]) -> dict[str, Any]:
+    """Writes the report, the last file of a run, and returns it."""
+    from u2a_core.experiment import describe
+
+    report = {
+        "command": run.config()["command"],
+        **facts,
+        "seconds": round(watch.seconds, 2),
+        "data": describe(experiment),
+    }
+    report = cast("dict[str, Any]", json.loads(json.dumps(report, default=_plain)))
+    run.write_report(report)
+    return report
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if isinstance(value, Estimate) else float(value)
+
+
+Command: TypeAlias = "Callable[[Run, Settings, Watch], dict[str, Any]]"
+"""A command's body: computes, writes the report last, and returns it."""
+
+
+def execute(run: Run, watch: Watch, command: Command) -> dict[str, Any]:
+    """Runs a command in its run directory, to its report; a finished one is read.
+
+    Raises:
+        Stopped: if told to stop; the run continues from its checkpoint when executed again.
+    """
+    if run.finished:
+        return run.report()
+    hide_loading_bars()
+    with run.lock.held():
+        run.write_status("running")
+        try:
+            return command(run, run.settings(), watch)
+        except Stopped as stop:
+            run.write_status("stopped", str(stop))
+            raise
+        except KeyboardInterrupt:
+            run.write_status("stopped", "at once")
+            raise
+        except BaseException as error:
+            run.write_status("failed", str(error) or type(error).__name__)
+            raise

@@ -1,0 +1,92 @@
+"""Settings from a YAML file and from the words of a command line, with errors that name them."""
+
+from __future__ import annotations
+
+import difflib
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from u2a_core.config.paths import resolved
+from u2a_core.config.settings import Section, Settings
+from u2a_core.errors import ConfigError
+
+
+def load_settings(path: Path) -> Settings:
+    """Settings of a YAML (or JSON) file, with its relative paths resolved.
+
+    Raises:
+        ConfigError: if the file is missing or a setting is wrong; names the setting.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} must be a readable YAML file; got {error}.") from error
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path} must be valid YAML; got: {reason}.") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(
+            f"{path} must hold sections such as model: and data:; got {type(raw).__name__}."
+        )
+    return parse_settings(resolved(raw, path.parent), source=str(path))
+
+
+def override(settings: Settings, words: Sequence[str]) -> Settings:
+    """Settings with `--section.field VALUE` (or `=VALUE`) put over them; a flag alone means true.
+
+    Raises:
+        ConfigError: if a word is no option, or its value is wrong.
+    """
+    raw = settings.model_dump(mode="json")
+    rest = deque(words)
+    while rest:
+        word = rest.popleft()
+        if not word.startswith("--"):
+            raise ConfigError(f"Settings must be given as --section.field VALUE; got {word!r}.")
+        name, given, value = word[2:].partition("=")
+        if not given:
+            value = rest.popleft() if rest and not rest[0].startswith("--") else "true"
+        *sections, key = name.replace("-", "_").split(".")
+        target = raw
+        for section in sections:
+            if not isinstance(target.get(section), dict):
+                target[section] = {}  # refused below, by its name
+            target = target[section]
+        target[key] = value
+    return parse_settings(resolved(raw, Path()), source="command line")
+
+
+def parse_settings(raw: dict[str, Any], *, source: str) -> Settings:
+    """Settings from plain data; errors name the setting and the source."""
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(validation_message(error, source)) from error
+
+
+def validation_message(error: ValidationError, source: str) -> str:
+    """Pydantic's findings as sentences."""
+    findings = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "settings"
+        got = "" if isinstance(item["input"], dict | Section) else f"; got {item['input']!r}"
+        reason = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(where, _names(), n=1)
+            reason = f"is no setting{f' (did you mean {near[0]}?)' if near else ''}"
+        findings.append(f"{where}: {reason}{got}.")
+    return f"{source}: " + " ".join(findings)
+
+
+def _names() -> list[str]:
+    """`section.field` of every setting."""
+    names = []
+    for name, field in Settings.model_fields.items():
+        own = getattr(field.annotation, "model_fields", None)
+        names += [name] if own is None else [f"{name}.{inner}" for inner in own]
+    return names

@@ -1,0 +1,266 @@
+"""Impact curves: what unlearning one sample alone changes in J, predicted and measured (Eqs. 3, 4).
+
+For each sample and each weight ω of a grid, four numbers in units of J:
+
+    linear     −(ω/2λ)·⟨∇J(θ₀), ∇ℓ(θ₀)⟩                 the prediction: slopes at θ₀, one pass for all
+    paper      −(ω/2λ)·⟨∇J(θ*), ∇ℓ(θ*)⟩                 Eq. 4 at the solved θ*(ω)
+    trapezoid  ½⟨∇J(θ₀) + ∇J(θ*), θ* − θ₀⟩              a check of the curve: it needs θ* as well
+    measured   J(θ*) − J(θ₀)                            J evaluated again
+
+θ*(ω) comes from `proximal`; a curve ends at its validity limit, where the inner problem has no
+minimum or none was reached.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+
+from u2a_core import params
+from u2a_core.directional import slopes
+from u2a_core.errors import NumericalError
+from u2a_core.objectives import SmoothObjective, mean_estimate
+from u2a_core.proximal import ProximalSolve, lanes, moved, rows_of, solve_proximal
+from u2a_core.types import Batch
+from u2a_core.unlearn import InnerProblem
+
+if TYPE_CHECKING:
+    from u2a_core.types import Parameters
+
+ESTIMATORS = ("linear", "paper", "trapezoid")
+_SMALLEST_CONTRACTION = 0.05
+_FACTOR, _POINTS = 3.0, 6
+_TRIAL_STEPS = 4
+_RESAMPLES = 1000
+_PROBES = 8
+
+
+def predicted_impact(
+    objective_gradient: Parameters, loss_gradient: Parameters, *, omega: float, lam: float
+) -> float:
+    """ΔJ ≈ −(ω/2λ)·∇Jᵀ∇ℓ (Eq. 4, which has λ = 1), in units of J; positive = unlearning helps.
+
+    With both gradients at θ* and L_R = ‖θ−θ₀‖² this is ∇J·(θ*−θ₀) exactly, by stationarity.
+    """
+    return -omega / (2 * lam) * params.dot(objective_gradient, loss_gradient)
+
+
+@dataclass(frozen=True)
+class ImpactCurves:
+    """The curves of chosen samples.
+
+    Attributes:
+        problem: the inner problem, with the model at θ₀.
+        objective: J, smooth.
+        samples: positions of the chosen samples in their set.
+        lam: λ > 0 of each sample's own inner problem.
+    """
+
+    problem: InnerProblem
+    objective: SmoothObjective
+    samples: tuple[int, ...]
+    lam: float
+
+    @cached_property
+    def origin(self) -> tuple[np.ndarray, Parameters]:
+        """J of every prompt at θ₀, and ∇J there.
+
+        Raises:
+            NumericalError: if ∇J is 0.
+        """
+        values, gradient = self.objective.values_and_gradient(self.problem.model)
+        if params.norm(gradient) == 0:
+            raise NumericalError(
+                "∇J must not be 0 for an impact curve: no change of the model changes J. Check "
+                "that rewards differ between replies."
+            )
+        return values.numpy(), gradient
+
+    @cached_property
+    def slopes(self) -> np.ndarray:
+        """⟨∇J/2λ, ∇ℓ_k⟩ at θ₀ of all samples of the set: −ω times it is `linear`."""
+        direction = params.scale(self.origin[1], 0.5 / self.lam)
+        found = slopes(self.problem.model, self.problem.batches, self.problem.loss, along=direction)
+        return found.cpu().double().numpy()
+
+    def rounding(self) -> float:
+        """The rounding error of J: its standard deviation when θ₀ is moved by half a unit in the
+        last place, each parameter up or down at random.
+        """
+        origin, values = self.problem.origin, []
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(_PROBES):
+            shaken = {}
+            for name, tensor in origin.items():
+                up = torch.rand(tensor.shape, generator=generator).to(tensor.device) < 0.5
+                ulp = torch.finfo(tensor.dtype).eps / 2
+                shaken[name] = tensor * torch.where(up, 1 + ulp, 1 - ulp).to(tensor)
+            params.load(self.problem.model, shaken)
+            values.append(float(self.objective.values(self.problem.model).mean()))
+        params.load(self.problem.model, origin)
+        return float(np.std(values, ddof=1))
+
+    def grid(self, passing: Callable[[list[list[int]]], Iterator[list[int]]] = iter) -> list[float]:
+        """Weights from a largest contraction of 0.05 over the samples to past its limit, ×3 each.
+
+        `passing` yields the groups of samples as they are tried; tells progress.
+        """
+        theta = params.norm(self.problem.origin)
+        first = self._groups()[0]
+        solve = self._tried(first, 1e-6)  # any small ω gives ‖∇ℓ‖
+        length = max(
+            math.sqrt(sum(float(t[i].double().square().sum()) for t in solve.gradient.values()))
+            for i in range(len(first))
+        )
+        omega = 2 * self.lam * 1e-3 * theta / max(length, 1e-30)
+        for _ in range(2):
+            largest = max(
+                float(np.nanmax(self._tried(group, omega).contraction.numpy()))
+                for group in passing(self._groups())
+            )
+            omega *= _SMALLEST_CONTRACTION / max(largest, 1e-12)
+        grid = [omega * _FACTOR**power for power in range(_POINTS)]
+        return [weight for weight in grid if weight <= 1] or [1.0]
+
+    def _tried(self, group: list[int], omega: float) -> ProximalSolve:
+        rows = rows_of(self.problem, group)
+        return solve_proximal(self.problem, rows, omega=omega, lam=self.lam, max_steps=_TRIAL_STEPS)
+
+    def _groups(self) -> list[list[int]]:
+        """The samples, those of like length together, as many as are solved at once."""
+        length = {
+            int(i): int(n)
+            for batch in self.problem.batches
+            for i, n in zip(batch.index, batch.attention_mask.sum(1), strict=True)
+        }
+        order = sorted(self.samples, key=lambda i: (length[i], i))
+        size = lanes(self.problem)
+        return [order[start : start + size] for start in range(0, len(order), size)]
+
+    def groups_left(self, done: set[int]) -> list[list[int]]:
+        """The groups of samples of which not all are done; the same groups whatever was done."""
+        return [group for group in self._groups() if not done.issuperset(group)]
+
+    def measure(self, group: list[int], omegas: Sequence[float]) -> list[dict[str, float]]:
+        """The curves of one group: a row for each sample and weight up to its validity limit."""
+        rows = rows_of(self.problem, group)
+        alive = torch.arange(len(group))
+        start: Parameters | None = None
+        before, found = 0.0, []
+        for omega in omegas:
+            on = alive.to(rows.index.device)
+            some = Batch(**{name: tensor[on] for name, tensor in vars(rows).items()})
+            if start is not None:  # along the curve δ grows with ω
+                start = params.scale(start, omega / before)
+            solve = solve_proximal(self.problem, some, omega=omega, lam=self.lam, start=start)
+            for place, lane in enumerate(alive.tolist()):
+                found.append(self._row(group[lane], omega, solve, place))
+            kept = solve.converged
+            if not bool(kept.any()):
+                break
+            alive, before = alive[kept], omega
+            on = kept.nonzero().squeeze(1).to(rows.index.device)
+            start = {name: tensor[on] for name, tensor in solve.shift.items()}
+        return found
+
+    def _row(self, sample: int, omega: float, solve: ProximalSolve, place: int) -> dict[str, float]:
+        converged = bool(solve.converged[place])
+        row = {
+            "sample": sample,
+            "omega": omega,
+            "linear": -omega * float(self.slopes[sample]),
+            "residual": float(solve.residual[place]),
+            "contraction": float(solve.contraction[place]),
+            "steps": int(solve.steps[place]),
+            "converged": converged,
+        }
+        if not converged:
+            return row
+        model, (values, gradient) = self.problem.model, self.origin
+        params.load(model, moved(self.problem.origin, solve.shift, place))
+        now, there = self.objective.values_and_gradient(model)
+        params.load(model, self.problem.origin)
+        loss_gradient = {name: tensor[place] for name, tensor in solve.gradient.items()}
+        shift = {name: tensor[place] for name, tensor in solve.shift.items()}
+        change = mean_estimate(now.numpy() - values)
+        return row | {
+            "paper": predicted_impact(there, loss_gradient, omega=omega, lam=self.lam),
+            "trapezoid": 0.5 * (params.dot(gradient, shift) + params.dot(there, shift)),
+            "measured": change.mean,
+            "measured_low": change.low,
+            "measured_high": change.high,
+        }
+
+
+def summary(curves: pd.DataFrame, samples: int) -> dict[str, Any]:
+    """How well the predictions meet the measurements, overall and for each weight.
+
+    Args:
+        curves: rows of `ImpactCurves.measure`.
+        samples: how many samples there are; a curve that ended counts as not converged after it.
+
+    Returns:
+        omegas, converged_share, contraction, estimators, and per_omega with the same, ascending.
+    """
+    per_omega = []
+    for omega, rows in curves.groupby("omega", sort=True):
+        per_omega.append({"omega": float(omega), **_agreement(rows, samples)})  # type: ignore[arg-type]
+    return {
+        "omegas": [row["omega"] for row in per_omega],
+        **_agreement(curves, samples * len(per_omega)),
+        "per_omega": per_omega,
+    }
+
+
+def _agreement(rows: pd.DataFrame, solves: int) -> dict[str, Any]:
+    good = rows[rows["converged"].astype(bool)]
+    contraction = rows["contraction"].dropna()
+    return {
+        "converged_share": len(good) / solves,
+        "contraction": {
+            "median": float(contraction.median()) if len(contraction) else math.nan,
+            "max": float(contraction.max()) if len(contraction) else math.nan,
+        },
+        "estimators": {
+            name: agreement(good[name].to_numpy(), good["measured"].to_numpy())
+            if len(good)
+            else agreement(np.empty(0), np.empty(0))
+            for name in ESTIMATORS
+        },
+    }
+
+
+def agreement(predicted: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
+    """Spearman's ρ, R² against y = x, the slope of measured on predicted, and the RMSE.
+
+    With 95 % percentile bootstrap intervals over the points; NaN for fewer than three points.
+    """
+    found = dict(zip(_NAMES, _statistics(predicted, measured), strict=True))
+    generator = np.random.default_rng(0)
+    intervals: dict[str, list[float]] = {}
+    if len(predicted) >= 3:
+        draws = generator.integers(len(predicted), size=(_RESAMPLES, len(predicted)))
+        values = np.array([_statistics(predicted[row], measured[row]) for row in draws])
+        bounds = np.nanquantile(values, [0.025, 0.975], axis=0).T
+        intervals = {n: [float(a), float(b)] for n, (a, b) in zip(_NAMES, bounds, strict=True)}
+    return {**found, "n": len(predicted), "intervals": intervals}
+
+
+_NAMES = ("spearman", "r2", "slope", "rmse")
+
+
+def _statistics(predicted: np.ndarray, measured: np.ndarray) -> tuple[float, float, float, float]:
+    if len(predicted) < 3 or np.ptp(predicted) == 0 or np.ptp(measured) == 0:
+        return (math.nan,) * 4
+    x, y = predicted - predicted.mean(), measured - measured.mean()
+    left = ((measured - predicted) ** 2).mean()
+    ranks = np.corrcoef(stats.rankdata(predicted), stats.rankdata(measured))[0, 1]
+    return float(ranks), float(1 - left / (y**2).mean()), float(x @ y / (x @ x)), float(left**0.5)
