@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
@@ -154,19 +153,26 @@ def _candidates(
 def _grouped(
     policy: Policy, replies: list[tuple[Prompt, str]], sizes: list[int], settings: Settings
 ) -> tuple[Batch, ...]:
-    """Batches of whole groups of consecutive replies; `index` = the reply's position."""
+    """Batches of whole groups of consecutive replies; `index` = the reply's position.
+
+    Groups of like length share a batch.
+    """
     samples = [Sample(str(i), prompt, reply) for i, (prompt, reply) in enumerate(replies)]
     rows, _ = encode(samples, policy.tokenizer, max_length=policy.max_length)
-    longest = max(len(row.input_ids) for row in rows)
-    room = max(1, settings.data.tokens_per_batch // longest)
     ends = np.cumsum(sizes)
+    groups = [list(range(end - size, end)) for size, end in zip(sizes, ends.tolist(), strict=True)]
+    longest = [max(len(rows[i].input_ids) for i in group) for group in groups]
+    pending = sorted(range(len(groups)), key=lambda g: -longest[g])
     out = []
-    for _, groups in groupby(range(len(sizes)), key=lambda i: (ends[i] - 1) // room):
-        own = list(groups)
-        start, end = ends[own[0]] - sizes[own[0]], ends[own[-1]]
-        size = int(end - start) * longest
-        (batch,) = batches(rows[start:end], tokens_per_batch=size, pad_id=policy.pad_id)
-        placed = dataclasses.replace(batch, index=batch.index + int(start))
+    while pending:
+        own = list(groups[pending[0]])
+        width = longest[pending.pop(0)]
+        while pending and (len(own) + sizes[pending[0]]) * width <= settings.data.tokens_per_batch:
+            own += groups[pending.pop(0)]
+        (batch,) = batches(
+            [rows[i] for i in own], tokens_per_batch=len(own) * width, pad_id=policy.pad_id
+        )
+        placed = dataclasses.replace(batch, index=torch.tensor(own)[batch.index])
         out.append(placed.to(policy.device))
     return tuple(out)
 

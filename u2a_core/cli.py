@@ -35,6 +35,7 @@ usage: u2a COMMAND [CONFIG.yaml] [--section.field VALUE ...] [--out DIR] [--resu
   build-demo  make the embedded scenario again (trains its models; minutes)
   data        validate and preview the data of a config: counts, faults by line
   gains       the marginal gain of every negative sample
+  impact      impact curves: what unlearning one sample alone changes, predicted and measured
   reweight    optimize the weights, round by round; yields weights and the U2A model
   unlearn     unlearn with uniform weights, or with --weights RUN
 
@@ -76,7 +77,7 @@ def _dispatch(arguments: list[str]) -> int:
         "demo": _demo,
         "build-demo": _build_demo,
         "data": _data,
-        **{name: _on_settings(name) for name in ("gains", "reweight", "unlearn")},
+        **{name: _on_settings(name) for name in ("gains", "impact", "reweight", "unlearn")},
     }
     if command not in actions:
         known = ", ".join(actions)

@@ -2,10 +2,10 @@
 
 For each sample and each weight ω of a grid, four numbers in units of J:
 
-    linear     −(ω/2λ)·⟨∇J(θ₀), ∇ℓ(θ₀)⟩                 the prediction: slopes at θ₀, one pass for all
-    paper      −(ω/2λ)·⟨∇J(θ*), ∇ℓ(θ*)⟩                 Eq. 4 at the solved θ*(ω)
-    trapezoid  ½⟨∇J(θ₀) + ∇J(θ*), θ* − θ₀⟩              a check of the curve: it needs θ* as well
-    measured   J(θ*) − J(θ₀)                            J evaluated again
+    linear     −(ω/2λ)·⟨∇J(θ₀), ∇ℓ(θ₀)⟩       the prediction: slopes at θ₀, one pass for all
+    paper      −(ω/2λ)·⟨∇J(θ*), ∇ℓ(θ*)⟩       Eq. 4 at the solved θ*(ω)
+    trapezoid  ½⟨∇J(θ₀) + ∇J(θ*), θ* − θ₀⟩    a check of the curve: it needs θ* as well
+    measured   J(θ*) − J(θ₀)                  J evaluated again
 
 θ*(ω) comes from `proximal`; a curve ends at its validity limit, where the inner problem has no
 minimum or none was reached.
@@ -36,21 +36,24 @@ if TYPE_CHECKING:
     from u2a_core.types import Parameters
 
 ESTIMATORS = ("linear", "paper", "trapezoid")
+_AT_SOLUTION = ("paper", "trapezoid", "measured", "measured_low", "measured_high")
 _SMALLEST_CONTRACTION = 0.05
-_FACTOR, _POINTS = 3.0, 6
+_FACTOR, _POINTS = 3.0, 5
 _TRIAL_STEPS = 4
 _RESAMPLES = 1000
 _PROBES = 8
 
 
-def predicted_impact(
-    objective_gradient: Parameters, loss_gradient: Parameters, *, omega: float, lam: float
-) -> float:
+def predicted_impact(slope: float, *, omega: float, lam: float) -> float:
     """ΔJ ≈ −(ω/2λ)·∇Jᵀ∇ℓ (Eq. 4, which has λ = 1), in units of J; positive = unlearning helps.
 
-    With both gradients at θ* and L_R = ‖θ−θ₀‖² this is ∇J·(θ*−θ₀) exactly, by stationarity.
+    Args:
+        slope: ⟨∇J, ∇ℓ⟩. With both at θ* and L_R = ‖θ−θ₀‖² the result is ∇J·(θ*−θ₀) exactly, by
+            stationarity.
+        omega: ω.
+        lam: λ > 0.
     """
-    return -omega / (2 * lam) * params.dot(objective_gradient, loss_gradient)
+    return -omega / (2 * lam) * slope
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class ImpactCurves:
         Raises:
             NumericalError: if ∇J is 0.
         """
-        values, gradient = self.objective.values_and_gradient(self.problem.model)
+        values, (gradient,) = self.objective.values_and_parts(self.problem.model)
         if params.norm(gradient) == 0:
             raise NumericalError(
                 "∇J must not be 0 for an impact curve: no change of the model changes J. Check "
@@ -86,14 +89,14 @@ class ImpactCurves:
 
     @cached_property
     def slopes(self) -> np.ndarray:
-        """⟨∇J/2λ, ∇ℓ_k⟩ at θ₀ of all samples of the set: −ω times it is `linear`."""
-        direction = params.scale(self.origin[1], 0.5 / self.lam)
-        found = slopes(self.problem.model, self.problem.batches, self.problem.loss, along=direction)
-        return found.cpu().double().numpy()
+        """⟨∇J, ∇ℓ_k⟩ at θ₀ of all samples of the set, in one pass."""
+        model, batches, loss = self.problem.model, self.problem.batches, self.problem.loss
+        return slopes(model, batches, loss, along=self.origin[1]).cpu().double().numpy()
 
     def rounding(self) -> float:
-        """The rounding error of J: its standard deviation when θ₀ is moved by half a unit in the
-        last place, each parameter up or down at random.
+        """The rounding error of J: its spread when θ₀ moves by half a unit in the last place.
+
+        Each parameter goes up or down at random; the standard deviation of J over such moves.
         """
         origin, values = self.problem.origin, []
         generator = torch.Generator().manual_seed(0)
@@ -176,23 +179,23 @@ class ImpactCurves:
         row = {
             "sample": sample,
             "omega": omega,
-            "linear": -omega * float(self.slopes[sample]),
+            "linear": predicted_impact(float(self.slopes[sample]), omega=omega, lam=self.lam),
             "residual": float(solve.residual[place]),
             "contraction": float(solve.contraction[place]),
             "steps": int(solve.steps[place]),
             "converged": converged,
         }
-        if not converged:
-            return row
-        model, (values, gradient) = self.problem.model, self.origin
-        params.load(model, moved(self.problem.origin, solve.shift, place))
-        now, there = self.objective.values_and_gradient(model)
-        params.load(model, self.problem.origin)
-        loss_gradient = {name: tensor[place] for name, tensor in solve.gradient.items()}
+        if not converged:  # the curve's end: nothing is claimed there
+            return row | dict.fromkeys(_AT_SOLUTION, math.nan)
+        values, gradient = self.origin
         shift = {name: tensor[place] for name, tensor in solve.shift.items()}
+        loss_gradient = {name: tensor[place] for name, tensor in solve.gradient.items()}
+        params.load(self.problem.model, moved(self.problem.origin, solve.shift, place))
+        now, (there,) = self.objective.values_and_parts(self.problem.model)
+        params.load(self.problem.model, self.problem.origin)
         change = mean_estimate(now.numpy() - values)
         return row | {
-            "paper": predicted_impact(there, loss_gradient, omega=omega, lam=self.lam),
+            "paper": predicted_impact(params.dot(there, loss_gradient), omega=omega, lam=self.lam),
             "trapezoid": 0.5 * (params.dot(gradient, shift) + params.dot(there, shift)),
             "measured": change.mean,
             "measured_low": change.low,
@@ -200,23 +203,24 @@ class ImpactCurves:
         }
 
 
-def summary(curves: pd.DataFrame, samples: int) -> dict[str, Any]:
+def summary(curves: pd.DataFrame, samples: int, omegas: Sequence[float]) -> dict[str, Any]:
     """How well the predictions meet the measurements, overall and for each weight.
 
     Args:
         curves: rows of `ImpactCurves.measure`.
         samples: how many samples there are; a curve that ended counts as not converged after it.
+        omegas: the grid, ascending.
 
     Returns:
-        omegas, converged_share, contraction, estimators, and per_omega with the same, ascending.
+        omegas, converged_share, contraction, estimators, and per_omega with the same.
     """
-    per_omega = []
-    for omega, rows in curves.groupby("omega", sort=True):
-        per_omega.append({"omega": float(omega), **_agreement(rows, samples)})  # type: ignore[arg-type]
     return {
-        "omegas": [row["omega"] for row in per_omega],
-        **_agreement(curves, samples * len(per_omega)),
-        "per_omega": per_omega,
+        "omegas": list(omegas),
+        **_agreement(curves, samples * len(omegas)),
+        "per_omega": [
+            {"omega": omega, **_agreement(curves[curves["omega"] == omega], samples)}
+            for omega in omegas
+        ],
     }
 
 
@@ -231,8 +235,6 @@ def _agreement(rows: pd.DataFrame, solves: int) -> dict[str, Any]:
         },
         "estimators": {
             name: agreement(good[name].to_numpy(), good["measured"].to_numpy())
-            if len(good)
-            else agreement(np.empty(0), np.empty(0))
             for name in ESTIMATORS
         },
     }

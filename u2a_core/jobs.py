@@ -134,6 +134,7 @@ def compute(
 
     bodies: dict[str, commands.Command] = {
         "gains": commands.run_gains,
+        "impact": commands.run_impact,
         "reweight": commands.run_reweight,
         "unlearn": commands.run_unlearn,
         "demo": run_demo,
@@ -216,6 +217,7 @@ def _name(command: str, settings: Settings) -> str:
     method = settings.inner.method
     kinds = {
         "gains": f"gains-{method}",
+        "impact": f"impact-{method}",
         "reweight": f"u2a-{method}",
         "unlearn": f"{method}-{'uniform' if settings.weights == 'uniform' else 'weighted'}",
     }

@@ -24,7 +24,15 @@ from torch import Tensor, nn
 from u2a_core import params
 from u2a_core.errors import ConfigError, ModelError
 from u2a_core.losses import response_log_probs
-from u2a_core.types import Batch, Estimate, Prompt, Reward, Rollouts, Sampler, prompt_text
+from u2a_core.types import (
+    Batch,
+    Estimate,
+    Prompt,
+    Reward,
+    Rollouts,
+    Sampler,
+    prompt_text,
+)
 
 if TYPE_CHECKING:
     from u2a_core.types import Parameters
@@ -177,49 +185,60 @@ class SmoothObjective(Objective, Protocol):
         """Which prompt (or pair) each row of the batches belongs to, counted from 0."""
         ...
 
-    def terms(self, model: nn.Module, batch: Batch) -> Float[Tensor, " units"]:
-        """J of each prompt of a batch, which holds all of its rows, by rising number; float64."""
+    def terms(self, sums: Float[Tensor, " b"], index: Int[Tensor, " b"]) -> Float[Tensor, " units"]:
+        """J of each prompt of a batch, which holds all of its rows, by rising number; float64.
+
+        Args:
+            sums: log π(y|x) of each row, float64.
+            index: the reply of each row.
+        """
         ...
 
     def values(self, model: nn.Module) -> Float[Tensor, " units"]:
         """J of every prompt, in order."""
+        found = self._empty()
         with torch.no_grad():
-            return self._in_order([self.terms(model, batch) for batch in self.batches])
+            for batch in self.batches:
+                log_probs = response_log_probs(model, batch)
+                self._put(found, log_probs.sums().double(), log_probs.index)
+        return found
 
-    def values_and_gradient(self, model: nn.Module) -> tuple[Float[Tensor, " units"], Parameters]:
-        """J of every prompt, and ∇ of their mean."""
-        found, (gradient,) = self._values_and_parts(model, 1)
-        return found, gradient
+    def values_and_parts(
+        self, model: nn.Module, *, splits: int = 1
+    ) -> tuple[Float[Tensor, " units"], list[Parameters]]:
+        """J of every prompt, and the contribution of each part of the prompts to ∇J."""
+        found = self._empty()
+
+        def value(rows: Batch) -> Tensor:
+            log_probs = response_log_probs(model, rows)
+            sums = log_probs.sums().double()
+            return self._put(found, sums, log_probs.index).sum() / len(found)
+
+        part = self.unit_of() % splits
+        return found, _gradient_parts(model, self.batches, part, splits, value)
 
     def value(self, model: nn.Module, *, seed: int) -> Estimate:
         """Mean over prompts; deterministic, the seed is not used."""
-        return mean_estimate(self.values(model).cpu().numpy())
+        return mean_estimate(self.values(model).numpy())
 
     def value_and_parts(
         self, model: nn.Module, *, seed: int, splits: int
     ) -> tuple[Estimate, list[Parameters]]:
         """J, and the contribution of each part of the prompts to ∇J."""
-        found, parts = self._values_and_parts(model, splits)
-        return mean_estimate(found.cpu().numpy()), parts
+        found, parts = self.values_and_parts(model, splits=splits)
+        return mean_estimate(found.numpy()), parts
 
-    def _values_and_parts(
-        self, model: nn.Module, splits: int
-    ) -> tuple[Float[Tensor, " units"], list[Parameters]]:
-        owner = self.unit_of()
-        units = int(owner.max()) + 1
-        found = torch.zeros(units, dtype=torch.float64)
+    def _empty(self) -> Float[Tensor, " units"]:
+        return torch.zeros(int(self.unit_of().max()) + 1, dtype=torch.float64)
 
-        def value(rows: Batch) -> Tensor:
-            terms = self.terms(model, rows)
-            found[torch.unique(owner[rows.index.cpu()])] = terms.detach().cpu().double()
-            return terms.sum() / units
-
-        return found, _gradient_parts(model, self.batches, owner % splits, splits, value)
-
-    def _in_order(self, pieces: list[Tensor]) -> Float[Tensor, " units"]:
-        owner = self.unit_of()
-        units = torch.cat([torch.unique(owner[batch.index.cpu()]) for batch in self.batches])
-        return torch.cat(pieces).cpu()[torch.argsort(units)]
+    def _put(
+        self, found: Float[Tensor, " units"], sums: Float[Tensor, " b"], index: Int[Tensor, " b"]
+    ) -> Float[Tensor, " some"]:
+        """The terms of some rows, which are also written where they belong."""
+        terms = self.terms(sums, index)
+        units = torch.unique(self.unit_of()[index.cpu()])
+        found[units] = terms.detach().cpu()
+        return terms
 
 
 @dataclass(frozen=True)
@@ -240,15 +259,16 @@ class CandidateReward(SmoothObjective):
         """The prompt of each reply."""
         return self.prompt_of
 
-    def terms(self, model: nn.Module, batch: Batch) -> Float[Tensor, " prompts"]:
+    def terms(
+        self, sums: Float[Tensor, " b"], index: Int[Tensor, " b"]
+    ) -> Float[Tensor, " prompts"]:
         """The expected reward of each prompt."""
-        sums = response_log_probs(model, batch).sums().double()
-        owner = self.prompt_of.to(sums.device)[batch.index]
+        owner = self.prompt_of.to(sums.device)[index]
         prompts, owner = torch.unique(owner, return_inverse=True)
         empty = sums.new_zeros(len(prompts))
         largest = (empty - math.inf).scatter_reduce(0, owner, sums.detach(), "amax")
         shares = (sums - largest[owner]).exp()
-        rewarded = empty.index_add(0, owner, shares * self.rewards.to(sums)[batch.index])
+        rewarded = empty.index_add(0, owner, shares * self.rewards.to(sums)[index])
         return rewarded / empty.index_add(0, owner, shares)
 
 
@@ -271,9 +291,8 @@ class PreferenceObjective(SmoothObjective):
         """The pair of each reply."""
         return torch.arange(len(self.reference_log_probs)) // 2
 
-    def terms(self, model: nn.Module, batch: Batch) -> Float[Tensor, " pairs"]:
+    def terms(self, sums: Float[Tensor, " b"], index: Int[Tensor, " b"]) -> Float[Tensor, " pairs"]:
         """The log-sigmoid margin of each pair."""
-        sums = response_log_probs(model, batch).sums().double()
-        ratio = sums - self.reference_log_probs.to(sums)[batch.index]
-        ratio = ratio[torch.argsort(batch.index)]
+        ratio = sums - self.reference_log_probs.to(sums)[index]
+        ratio = ratio[torch.argsort(index)]
         return F.logsigmoid(self.dpo_beta * (ratio[0::2] - ratio[1::2]))

@@ -5,7 +5,16 @@ continues from the run's checkpoint where there is one, and stops at a step when
 """
 
 from u2a_core.commands.descents import run_reweight, run_unlearn
-from u2a_core.commands.scoring import run_gains
+from u2a_core.commands.scoring import run_gains, run_impact
 from u2a_core.commands.work import Command, Stopped, Watch, execute
 
-__all__ = ["Command", "Stopped", "Watch", "execute", "run_gains", "run_reweight", "run_unlearn"]
+__all__ = [
+    "Command",
+    "Stopped",
+    "Watch",
+    "execute",
+    "run_gains",
+    "run_impact",
+    "run_reweight",
+    "run_unlearn",
+]

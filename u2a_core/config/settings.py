@@ -59,9 +59,9 @@ class ModelSettings(Section):
     """What is trained: all weights, the last layers, or a LoRA adapter."""
     last_layers: Annotated[Count, Field(title="Layers trained, for last_n")] = 1
     """How many transformer layers, counted from the output, for last_n."""
-    lora_rank: Annotated[Count, Field(title="LoRA rank")] = 8
+    lora_rank: Annotated[Count, Field(title="LoRA rank")] = 32
     """Rank of the adapter, for lora."""
-    lora_alpha: Annotated[Count, Field(title="LoRA α")] = 16
+    lora_alpha: Annotated[Count, Field(title="LoRA α")] = 64
     """Scale of the adapter (α/rank multiplies it), for lora."""
     lora_head: Annotated[bool, Field(title="LoRA on the output head")] = True
     """Whether the adapter reaches the output embedding beside all other linear layers."""
@@ -201,6 +201,8 @@ class ImpactSettings(Section):
     the point where the inner problem loses its minimum."""
     lam: Annotated[Positive, Field(title="λ of the curves")] = 1.0
     """λ of the proximal term λ‖θ−θ₀‖² of each sample's own inner problem."""
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """CPU threads for the curves, whose batches are larger than a step's; 0 takes all cores."""
 
 
 class EvaluationSettings(Section):
