@@ -8,6 +8,7 @@ PAGES = {
     "home": ("Home", "What is running, recent runs, the demo"),
     "data": ("Data", "Negatives, preference pairs and prompts: counts, faults, a preview"),
     "gains": ("Gains", "What unlearning each negative sample is worth"),
+    "impact": ("Impact", "Impact curves: predicted against measured, sample by sample"),
     "unlearn": ("Unlearn", "Launch an unlearning run and watch it"),
     "compare": ("Compare", "Rewards with intervals, replies before and after"),
 }

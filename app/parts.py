@@ -239,6 +239,26 @@ def text_box(text: str) -> None:
     st.html(f'<div style="white-space:pre-wrap;overflow-wrap:anywhere">{safe}</div>')
 
 
+def sample_texts(table: pd.DataFrame, sample: str) -> None:
+    """Prompt and reply of a sample, side by side."""
+    found = table[table["id"] == sample]
+    if found.empty:
+        return
+    asked, replied = st.columns(2)
+    with asked:
+        st.caption("Prompt")
+        text_box(found.iloc[0]["prompt"])
+    with replied:
+        st.caption("Negative reply")
+        text_box(found.iloc[0]["response"])
+
+
+def warnings(run: Run) -> None:
+    """What the run itself says of how far its numbers hold."""
+    for text in run.report().get("warnings", []):
+        st.warning(plain(text), icon=":material/warning:")
+
+
 def download(table: pd.DataFrame, name: str, *, key: str, title: str = "CSV") -> None:
     """A table as CSV."""
     st.download_button(

@@ -8,11 +8,13 @@ import torch
 
 from u2a_core import params
 from u2a_core.config import InnerSettings, OuterSettings
+from u2a_core.curvature import ConjugateGradient
 from u2a_core.descent import descend, follow, pack, start, unpack
 from u2a_core.directional import slopes
 from u2a_core.losses import (
     NPO,
     GradientAscent,
+    NegativeLogLikelihood,
     response_log_probs,
     sequence_log_probs,
     weighted_loss,
@@ -21,7 +23,7 @@ from u2a_core.objectives import PreferenceObjective
 from u2a_core.reweight import Scorer, mirror_descent
 from u2a_core.testing import TinyPolicy, random_batch
 from u2a_core.types import Batch, PerSampleLoss, Weights
-from u2a_core.unlearn import InnerProblem
+from u2a_core.unlearn import InnerProblem, hessian_product
 from u2a_core.weights import marginal_gain, uniform, uniform_over
 
 LAM = 2.0
@@ -34,14 +36,19 @@ def preference(model: TinyPolicy) -> PreferenceObjective:
 
 
 def problem_of(
-    model: TinyPolicy, batch: Batch, *, method: str = "npo", **options: float
+    model: TinyPolicy,
+    batch: Batch,
+    *,
+    method: str = "npo",
+    retain: tuple[Batch, ...] = (),
+    **options: float,
 ) -> InnerProblem:
     settings = InnerSettings(method=method, **{"steps": 6, "learning_rate": 0.2, **options})
     loss: PerSampleLoss = GradientAscent()
     if method == "npo":
         loss = NPO(settings.npo_beta, sequence_log_probs(model, [batch]))
     origin = params.snapshot(params.trainable(model))
-    return InnerProblem(model, (batch,), loss, settings, origin, vocabulary=10**6)
+    return InnerProblem(model, (batch,), loss, settings, origin, retain=retain, vocabulary=10**6)
 
 
 def run(problem: InnerProblem, weights: Weights, rounds: Callable | None = None):
@@ -63,12 +70,15 @@ def preference_at_origin(problem: InnerProblem) -> PreferenceObjective:
 
 
 def solve(problem: InnerProblem, omega: torch.Tensor) -> None:
-    """θ*(ω) of the proximal problem by its fixed point; ω need not sum to 1."""
+    """θ*(ω) by its fixed point, with the retain term if there is one; ω need not sum to 1."""
     theta = params.trainable(problem.model)
     params.load(problem.model, problem.origin)
-    for _ in range(200):
+    for _ in range(400):
         losses = problem.loss(response_log_probs(problem.model, problem.batches[0]))
         total = weighted_loss(losses, omega, problem.batches[0].index)
+        for batch in problem.retain:
+            rows = response_log_probs(problem.model, batch)
+            total = total + problem.retain_weight * NegativeLogLikelihood()(rows).mean()
         grads = params.gradient(total, theta)
         params.load(problem.model, params.axpy(-0.5 / LAM, grads, problem.origin))
 
@@ -77,6 +87,59 @@ def outer(problem: InnerProblem, objective: PreferenceObjective, omega: torch.Te
     """g(ω) = −J(θ*(ω)) + β Σ√ω (Eq. 5)."""
     solve(problem, omega)
     return -objective.value(problem.model, seed=0).mean + SPARSITY * float(omega.sqrt().sum())
+
+
+@pytest.mark.parametrize("method", ["ga", "graddiff", "npo"])
+def test_gains_are_finite_differences_of_the_whole_bi_level_objective(method: str):
+    """Scorer with conjugate gradients on the full H, for each L_R; re-solved at ω ± ε."""
+    model, batch = TinyPolicy(), random_batch(5, seed=1)
+    retain = (random_batch(4, seed=9),) if method == "graddiff" else ()
+    problem = problem_of(model, batch, method=method, lam=LAM, retain=retain)
+    settings = OuterSettings(curvature="cg", sparsity=SPARSITY)
+    scorer = Scorer(problem, preference(model), settings)
+    omega = torch.tensor([0.1, 0.3, 0.2, 0.25, 0.15], dtype=torch.float64)
+    solve(problem, omega)
+    report = scorer(Weights(omega), seed=0)
+    assert report.solve.converged
+    assert report.solve.damping == 0
+    for k in range(5):
+        bump = 1e-5 * torch.nn.functional.one_hot(torch.tensor(k), 5)
+        ahead = outer(problem, scorer.objective, omega + bump)
+        behind = outer(problem, scorer.objective, omega - bump)
+        assert float(report.gains[k]) == pytest.approx(-(ahead - behind) / 2e-5, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["ga", "npo"])
+def test_conjugate_gradients_are_the_dense_inverse_of_the_inner_hessian(method: str):
+    model, batch = TinyPolicy(), random_batch(5, seed=1)
+    problem = problem_of(model, batch, method=method, lam=LAM)
+    objective = preference(model)
+    omega = Weights(torch.tensor([0.1, 0.3, 0.2, 0.25, 0.15], dtype=torch.float64))
+    exact = dense_inverse_gradient(problem, objective, omega.values)
+    _, gradient = objective.value_and_gradient(model, seed=0)
+    found = ConjugateGradient(LAM, tolerance=1e-10).solve(
+        gradient, product=hessian_product(problem, omega)
+    )
+    error = params.axpy(-1.0, exact, found.value)
+    assert params.norm(error) <= 1e-6 * params.norm(exact)
+
+
+def test_standard_errors_of_gains_are_those_of_independent_prompts():
+    """Parts of one prompt each: the error of Σ_p s_p is √(P·Var_p), Var over prompts."""
+    model, batch = TinyPolicy(), random_batch(6, seed=1)
+    problem = problem_of(model, batch, method="ga", lam=LAM)
+    objective = preference(model)
+    report = Scorer(problem, objective, splits=4)(uniform(6), seed=0, check=True)
+    _, parts = objective.value_and_parts(model, seed=0, splits=4)
+    pieces = torch.stack(
+        [
+            slopes(model, [batch], problem.loss, along=params.scale(part, 0.5 / LAM))
+            for part in parts
+        ]
+    )
+    assert report.parts == 4
+    torch.testing.assert_close(report.slopes, pieces.sum(0))
+    torch.testing.assert_close(report.errors, (4 * pieces.var(0)).sqrt())
 
 
 class At(torch.nn.Module):

@@ -11,6 +11,7 @@ from u2a_core import params
 from u2a_core.errors import ConfigError, ModelError
 from u2a_core.losses import sequence_log_probs
 from u2a_core.objectives import (
+    CandidateReward,
     PreferenceObjective,
     SampledReward,
     leave_one_out_advantages,
@@ -172,3 +173,69 @@ def test_mean_estimate_by_hand():
     found = mean_estimate([1.0, 3.0])
     half = 1.96 * math.sqrt(2) / math.sqrt(2)
     assert (found.mean, found.low, found.high, found.n) == pytest.approx((2, 2 - half, 2 + half, 2))
+
+
+def candidates(model: TinyPolicy, *, split: bool = False) -> CandidateReward:
+    """Three prompts with two, three and four replies."""
+    batch, owner = random_batch(9, seed=5), torch.tensor([0, 0, 1, 1, 1, 2, 2, 2, 2])
+    rewards = torch.tensor([1.0, -1, 0.5, 0, -1, 1, 1, -1, 0.2]).double()
+    parts = [batch.select(owner < 2), batch.select(owner == 2)] if split else [batch]
+    return CandidateReward(tuple(parts), owner, rewards)
+
+
+def test_candidate_reward_is_the_expectation_under_the_softmax():
+    model = TinyPolicy()
+    objective = candidates(model)
+    sums = sequence_log_probs(model, list(objective.batches))
+    expected = [
+        float((sums[rows].softmax(0) * objective.rewards[rows]).sum())
+        for rows in (slice(0, 2), slice(2, 5), slice(5, 9))
+    ]
+    assert objective.values(model).tolist() == pytest.approx(expected)
+    found = objective.value(model, seed=0)
+    assert (found.mean, found.n) == (pytest.approx(np.mean(expected)), 3)
+
+
+@pytest.mark.parametrize("make", [candidates, preference])
+def test_smooth_gradients_are_finite_differences_and_the_sum_of_their_parts(make):
+    model = TinyPolicy()
+    objective = make(model)
+    origin = params.snapshot(params.trainable(model))
+    torch.manual_seed(0)
+    direction = {n: torch.randn_like(p) for n, p in origin.items()}
+    parts = [
+        params.dot(part, direction)
+        for part in objective.value_and_parts(model, seed=0, splits=3)[1]
+    ]
+    sides = []
+    for sign in (1, -1):
+        params.load(model, params.axpy(sign * 1e-6, direction, origin))
+        sides.append(objective.value(model, seed=0).mean)
+    assert sum(parts) == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-6)
+    assert len(set(parts)) == 3
+
+
+def test_candidates_in_two_batches_equal_candidates_in_one():
+    model = TinyPolicy()
+    (one, (first,)), (two, (second,)) = (
+        candidates(model, split=split).values_and_parts(model) for split in (False, True)
+    )
+    torch.testing.assert_close(one, two)
+    for name, gradient in first.items():
+        torch.testing.assert_close(gradient, second[name])
+
+
+def test_parts_of_the_policy_gradient_add_up_to_it():
+    model = TinyPolicy(vocabulary=VOCABULARY)
+    objective = SampledReward(NextToken(), PROMPTS, reward, samples=8)
+    _, whole = objective.value_and_gradient(model, seed=1)
+    _, parts = objective.value_and_parts(model, seed=1, splits=2)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[0][name] + parts[1][name], gradient)
+
+
+def test_candidates_that_all_score_alike_are_refused():
+    with pytest.raises(ConfigError, match="rewards differ"):
+        CandidateReward(
+            (random_batch(4, seed=5),), torch.tensor([0, 0, 1, 1]), torch.tensor([1.0, 1, -1, -1])
+        )

@@ -17,9 +17,10 @@ from u2a_core.losses import (
     response_log_probs,
     weighted_loss,
 )
+from u2a_core.objectives import Objective
 from u2a_core.testing import TinyPolicy, random_batch
 from u2a_core.types import Estimate, Weights
-from u2a_core.unlearn import InnerProblem, inner_step, step_seed
+from u2a_core.unlearn import InnerProblem, hessian_product, inner_step, step_seed
 from u2a_core.weights import uniform
 
 RATE = 0.1
@@ -141,7 +142,7 @@ def test_a_gradient_that_is_not_finite_is_refused():
         inner_step(problem, OMEGA, state.optimizer, step=0, seed=0)
 
 
-class Scripted:
+class Scripted(Objective):
     """An objective whose values are known beforehand, one a measurement."""
 
     def __init__(self, *values: float):
@@ -151,19 +152,19 @@ class Scripted:
         mean = float(self.values.popleft())
         return Estimate(mean, mean, mean, 1)
 
-    def value_and_gradient(self, model: torch.nn.Module, *, seed: int):
+    def value_and_parts(self, model: torch.nn.Module, *, seed: int, splits: int):
         raise AssertionError("fixed weights need no gradient of J")
 
 
-def run(problem: InnerProblem, objective: Scripted) -> UnlearnState:
+def run(problem: InnerProblem, objective: Scripted, **outer: object) -> UnlearnState:
+    settings = OuterSettings(**{"steps_per_round": 2, **outer})
+
     def choose(state: UnlearnState) -> Choice:
         return Choice(objective.value(problem.model, seed=0), uniform(problem.size))
 
     state = start(problem, uniform(problem.size))
     deque(
-        descend(
-            problem, objective, choose, outer=OuterSettings(steps_per_round=2), seed=0, state=state
-        ),
+        descend(problem, objective, choose, outer=settings, seed=0, state=state),
         maxlen=0,
     )
     return state
@@ -213,3 +214,50 @@ def test_a_retain_loss_that_rises_ends_the_run():
 
 def test_step_seeds_do_not_meet():
     assert len({step_seed(seed, step) for seed in range(5) for step in range(1000)}) == 5000
+
+
+def test_a_run_ends_when_j_has_not_risen_for_its_patience():
+    problem = problem_of(steps=20, vocabulary=10**6)
+    state = run(problem, Scripted(0.1, 0.4, 0.3, 0.4, 0.2), patience=2)
+    assert [row["step"] for row in state.history] == [0, 2, 4, 6]
+    assert state.ended == "J did not rise for 2 rounds"
+    assert state.best_step == 2
+
+
+def test_a_cold_round_starts_at_the_original_model():
+    """Each round's steps are those of the first: the same weights give the same model again."""
+    problem = problem_of(steps=6, vocabulary=10**6)
+    state = run(problem, Scripted(0.1, 0.1, 0.1, 0.1), restart="cold")
+    alone = run(problem_of(steps=2, vocabulary=10**6), Scripted(0.1, 0.1))
+    for name, tensor in state.theta.items():
+        torch.testing.assert_close(tensor, alone.theta[name], rtol=0, atol=0)
+
+
+def test_the_residual_is_relative_to_the_original_model():
+    problem = problem_of(steps=4, vocabulary=10**6)
+    history = run(problem, Scripted(0.1, 0.1, 0.1)).history
+    fresh = problem_of()
+    first = params.norm(gradient_of(fresh, weighted(fresh, uniform(4))))
+    for row in history[1:]:
+        assert row["residual"] == pytest.approx(row["gradient"] / first)
+
+
+@pytest.mark.parametrize("retain", [0, 3])
+def test_the_hessian_product_is_the_dense_one(retain: int):
+    """Σω_i∇²ℓ_i + λ_r∇²NLL_retain by autograd twice, against the central difference."""
+    problem = problem_of(retain=retain, lam_retain=0.7 if retain else 0.0)
+    theta = params.trainable(problem.model)
+    torch.manual_seed(0)
+    direction = {name: torch.randn_like(p) for name, p in theta.items()}
+    total = weighted(problem)
+    if retain:
+        rows = response_log_probs(problem.model, problem.retain[0])
+        total = total + 0.7 * NegativeLogLikelihood()(rows).mean()
+    first = torch.autograd.grad(total, list(theta.values()), create_graph=True)
+    along = sum((g * direction[n]).sum() for n, g in zip(theta, first, strict=True))
+    exact = torch.autograd.grad(along, list(theta.values()))
+    found = hessian_product(problem, OMEGA)(direction)
+    for name, tensor in zip(theta, exact, strict=True):
+        torch.testing.assert_close(found[name], tensor, rtol=1e-6, atol=1e-8)
+    for name, tensor in theta.items():
+        assert torch.equal(tensor, problem.origin[name])

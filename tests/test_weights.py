@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from u2a_core.errors import ConfigError, NumericalError
 from u2a_core.types import Weights
 from u2a_core.weights import (
+    enter,
     exponentiated_gradient,
     marginal_gain,
     prune,
@@ -138,3 +139,56 @@ def test_weights_off_the_simplex_are_refused(values: list[float]):
 def test_effective_samples_is_n_when_uniform_and_one_on_a_vertex():
     assert uniform(8).effective_samples() == pytest.approx(8)
     assert weights(0, 1).effective_samples() == pytest.approx(1)
+
+
+def test_an_empty_support_takes_the_best_of_the_positive_gains():
+    slopes = torch.tensor([-3.0, 1.0, -1.0, -2.0])
+    assert enter(None, slopes, most=2, sparsity=0.0).values.tolist() == [0.5, 0, 0, 0.5]
+    assert enter(None, slopes, most=4, sparsity=0.0).support.tolist() == [True, False, True, True]
+
+
+def test_samples_enter_at_the_weight_they_are_judged_at():
+    """Two of support 2: w = 1/(2 + 2), and the others keep their proportions."""
+    grown = enter(weights(0.75, 0.25, 0, 0), torch.tensor([0.0, 0, -1, -2]), most=2, sparsity=0.0)
+    assert grown.values.tolist() == pytest.approx([0.375, 0.125, 0.25, 0.25])
+
+
+def test_a_sample_worse_than_the_supports_mean_does_not_enter():
+    before = weights(0.5, 0.5, 0)
+    kept = enter(before, torch.tensor([-1.0, -3.0, -1.9]), most=1, sparsity=0.0)
+    assert torch.equal(kept.values, before.values)
+
+
+def test_sparsity_charges_an_entering_sample_its_root():
+    """Gain 1 against β/√w with w = 1/3 and a support whose own gains are −β/2·√2."""
+    before, slopes = weights(0.5, 0.5, 0), torch.tensor([0.0, 0.0, -1.0])
+    threshold = 1 / (3**0.5 - 2**0.5 / 2)
+    assert not enter(before, slopes, most=1, sparsity=1.01 * threshold).support[2]
+    assert enter(before, slopes, most=1, sparsity=0.99 * threshold).support[2]
+
+
+def test_a_sample_whose_summed_gain_is_negative_does_not_enter():
+    before, past = weights(1, 0, 0), torch.tensor([0.0, -5.0, 0.0])
+    grown = enter(before, torch.tensor([0.0, -2.0, -1.0]), most=2, sparsity=0.0, before=past)
+    assert grown.support.tolist() == [True, False, True]
+
+
+def test_where_no_gain_is_positive_the_greedy_start_says_so():
+    with pytest.raises(NumericalError, match="Check the sign of the reward"):
+        enter(None, torch.tensor([1.0, 2.0]), most=1, sparsity=0.0)
+
+
+def test_the_floor_flattens_weights_to_just_so_many_effective_samples():
+    gains = torch.tensor([5.0, 1.0, 0.0, -1.0, -5.0])
+    free = exponentiated_gradient(uniform(5), gains, step_size=3.0)
+    held = exponentiated_gradient(uniform(5), gains, step_size=3.0, effective_floor=0.5)
+    assert free.effective_samples() < 2.5
+    assert held.effective_samples() == pytest.approx(2.5, rel=1e-6)
+    assert torch.equal(held.values.argsort(), free.values.argsort())
+
+
+def test_the_floor_leaves_flatter_weights_alone():
+    gains = torch.tensor([0.3, 0.1, 0.0])
+    free = exponentiated_gradient(uniform(3), gains, step_size=0.2)
+    held = exponentiated_gradient(uniform(3), gains, step_size=0.2, effective_floor=0.5)
+    assert torch.equal(held.values, free.values)

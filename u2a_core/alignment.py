@@ -129,9 +129,14 @@ def _candidates(
     """J among given replies, by the settings' reward or, where they name none, as scored.
 
     Raises:
-        ConfigError: if no prompt has two replies whose rewards differ: J would be constant.
+        ConfigError: if no prompt has two different replies.
     """
     prompts = _drawn([prompt for prompt, replies in scored.items() if len(replies) > 1], settings)
+    if not prompts:
+        raise ConfigError(
+            f"J needs a prompt with two different replies; got {len(scored)} prompts with one "
+            "each. Give preference pairs (data.preferences), or raise objective.samples."
+        )
     replies = [(prompt, reply) for prompt in prompts for reply in scored[prompt]]
     rewards = np.array([scored[prompt][reply] for prompt, reply in replies])
     if settings.objective.reward:
@@ -140,12 +145,6 @@ def _candidates(
         rewards = score(reward, texts, [reply for _, reply in replies])
     sizes = [len(scored[prompt]) for prompt in prompts]
     owner = np.repeat(np.arange(len(prompts)), sizes)
-    if not any(np.ptp(rewards[owner == i]) > 0 for i in range(len(prompts))):
-        raise ConfigError(
-            "J must have a prompt with two candidate replies whose rewards differ, or its gradient "
-            f"is 0; got {len(replies)} candidates of {len(prompts)} prompts without one. Check "
-            "objective.reward, or give more pairs, prompts or objective.samples."
-        )
     rows = _grouped(policy, replies, sizes, settings)
     return CandidateReward(rows, torch.from_numpy(owner), torch.from_numpy(rewards))
 

@@ -26,7 +26,6 @@ from scipy import stats
 
 from u2a_core import params
 from u2a_core.directional import slopes
-from u2a_core.errors import NumericalError
 from u2a_core.objectives import SmoothObjective, mean_estimate
 from u2a_core.proximal import ProximalSolve, lanes, moved, rows_of, solve_proximal
 from u2a_core.types import Batch
@@ -74,17 +73,8 @@ class ImpactCurves:
 
     @cached_property
     def origin(self) -> tuple[np.ndarray, Parameters]:
-        """J of every prompt at θ₀, and ∇J there.
-
-        Raises:
-            NumericalError: if ∇J is 0.
-        """
+        """J of every prompt at θ₀, and ∇J there."""
         values, (gradient,) = self.objective.values_and_parts(self.problem.model)
-        if params.norm(gradient) == 0:
-            raise NumericalError(
-                "∇J must not be 0 for an impact curve: no change of the model changes J. Check "
-                "that rewards differ between replies."
-            )
         return values.numpy(), gradient
 
     @cached_property
@@ -152,7 +142,7 @@ class ImpactCurves:
         """The groups of samples of which not all are done; the same groups whatever was done."""
         return [group for group in self._groups() if not done.issuperset(group)]
 
-    def measure(self, group: list[int], omegas: Sequence[float]) -> list[dict[str, float]]:
+    def measure(self, group: list[int], omegas: Sequence[float]) -> list[dict[str, Any]]:
         """The curves of one group: a row for each sample and weight up to its validity limit."""
         rows = rows_of(self.problem, group)
         alive = torch.arange(len(group))
@@ -174,7 +164,7 @@ class ImpactCurves:
             start = {name: tensor[on] for name, tensor in solve.shift.items()}
         return found
 
-    def _row(self, sample: int, omega: float, solve: ProximalSolve, place: int) -> dict[str, float]:
+    def _row(self, sample: int, omega: float, solve: ProximalSolve, place: int) -> dict[str, Any]:
         converged = bool(solve.converged[place])
         row = {
             "sample": sample,

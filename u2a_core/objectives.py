@@ -61,9 +61,10 @@ class Objective(Protocol):
 def mean_estimate(values: Sequence[float] | np.ndarray) -> Estimate:
     """The mean of independent values with its normal 95 % interval."""
     array = np.asarray(values, dtype=np.float64)
-    half = 1.96 * array.std(ddof=1) / math.sqrt(len(array)) if len(array) > 1 else math.inf
+    count = len(array)
+    half = float(1.96 * array.std(ddof=1) / math.sqrt(count)) if count > 1 else math.inf
     mean = float(array.mean())
-    return Estimate(mean=mean, low=mean - half, high=mean + half, n=len(array))
+    return Estimate(mean=mean, low=mean - half, high=mean + half, n=count)
 
 
 def score(reward: Reward, prompts: Sequence[str], replies: Sequence[str]) -> np.ndarray:
@@ -249,11 +250,25 @@ class CandidateReward(SmoothObjective):
         batches: each holds all the replies of its prompts.
         prompt_of: which prompt each reply belongs to.
         rewards: r of each reply.
+
+    Raises:
+        ConfigError: if no prompt has two replies whose rewards differ: J would be constant.
     """
 
     batches: tuple[Batch, ...]
     prompt_of: Int[Tensor, " replies"]
     rewards: Float[Tensor, " replies"]
+
+    def __post_init__(self) -> None:
+        first = torch.full((int(self.prompt_of.max()) + 1,), math.nan, dtype=self.rewards.dtype)
+        first[self.prompt_of] = self.rewards
+        if bool((first[self.prompt_of] == self.rewards).all()):
+            raise ConfigError(
+                "J must have a prompt with two candidate replies whose rewards differ, or its "
+                f"gradient is 0; got {len(self.rewards)} candidates of {len(first)} prompts "
+                "without one. Check objective.reward, or give more pairs, prompts or "
+                "objective.samples."
+            )
 
     def unit_of(self) -> Int[Tensor, " replies"]:
         """The prompt of each reply."""

@@ -4,7 +4,10 @@
 
 by its fixed point δ ← −c·∇ℓ_i(θ₀ + δ), c = ω/2λ, for many samples at once: their parameters are
 stacked and their gradients taken by `torch.func` in one pass. δ is stored, not θ₀ + δ, because a
-small δ would drown in the rounding of θ₀. Where there is no minimum the residual says so.
+small δ would drown in the rounding of θ₀.
+
+While the steps shrink (a contraction below 1) the point they lead to is a minimum, and the only
+one near; where they grow, none is certified: a curve's validity limit, and the residual says so.
 """
 
 from __future__ import annotations
@@ -32,8 +35,8 @@ VALID = 1e-2
 """Residual above which a point is no solution: the validity limit of a curve."""
 _TOLERANCE = 1e-5
 _MAX_STEPS = 100
-_SHORTEST = 1 / 16
-"""Share of a fixed-point step below which a damped iteration is given up."""
+_GROWN = 2
+"""Growths of the residual at which an iteration is given up."""
 _NOISE = 1e-4
 """Residual under which successive steps are rounding, and say nothing of the contraction."""
 _STACK_BYTES = 2**29
@@ -171,15 +174,16 @@ def solve_proximal(
         converged=torch.zeros(count, dtype=torch.bool),
     )
     fixed_point = _FixedPoint(problem, rows, rate, scale, max_steps)
-    active, length = torch.ones(count, dtype=torch.bool), torch.ones(count)
+    active = torch.ones(count, dtype=torch.bool)
+    grown = torch.zeros(count, dtype=torch.long)
     while bool(active.any()):
-        found, length, active = fixed_point.step(found, length, active)
+        found, grown, active = fixed_point.step(found, grown, active)
     return replace(found, converged=found.residual <= VALID)
 
 
 @dataclass(frozen=True)
 class _FixedPoint:
-    """δ ← δ − s·(δ + c∇ℓ(θ₀ + δ)) with the step s halved for a row whose residual grew."""
+    """δ ← −c∇ℓ(θ₀ + δ), whole steps only: where they do not shrink, no minimum is certified."""
 
     problem: InnerProblem
     rows: Batch
@@ -188,9 +192,9 @@ class _FixedPoint:
     max_steps: int
 
     def step(
-        self, found: ProximalSolve, length: Float[Tensor, " m"], active: Bool[Tensor, " m"]
-    ) -> tuple[ProximalSolve, Float[Tensor, " m"], Bool[Tensor, " m"]]:
-        """One step of the active rows: the solve so far, s of each row, and who goes on."""
+        self, found: ProximalSolve, grown: Int[Tensor, " m"], active: Bool[Tensor, " m"]
+    ) -> tuple[ProximalSolve, Int[Tensor, " m"], Bool[Tensor, " m"]]:
+        """One step of the active rows: the solve so far, its growths, and who goes on."""
         place = active.nonzero().squeeze(1)
         on = place.to(self.rows.index.device)
         some = Batch(**{name: tensor[on] for name, tensor in vars(self.rows).items()})
@@ -198,16 +202,15 @@ class _FixedPoint:
         gradient = sample_gradients(self.problem, some, shift)
         off = params.axpy(self.rate, gradient, shift)  # zero at the solution
         residual = (_norms(off) / self.scale[place]).nan_to_num(nan=math.inf)
-        before, share = found.residual[place], length[place]
-        # a whole step's ratio is the contraction; a shorter one's says less
-        telling = (before < math.inf) & (before > _NOISE) & (share == 1)
+        before = found.residual[place]
+        telling = (before < math.inf) & (before > _NOISE)
         ratio = torch.where(telling, residual / before, math.nan)
-        share = torch.where(residual > before, share / 2, share)
+        count = grown[place] + (residual > before)
         steps = found.steps[place] + 1
-        ended = (residual <= _TOLERANCE) | (share < _SHORTEST) | (steps >= self.max_steps)
+        ended = (residual <= _TOLERANCE) | (count >= _GROWN) | (steps >= self.max_steps)
         ended |= ~torch.isfinite(residual)
-        move = torch.where(ended, 0.0, -share)
-        there = {name: d + _beside(move, off[name]) * off[name] for name, d in shift.items()}
+        go = torch.where(ended, 0.0, 1.0)
+        there = {name: d - _beside(go, off[name]) * off[name] for name, d in shift.items()}
         new = replace(
             found,
             shift=_put(found.shift, on, there),
@@ -218,7 +221,7 @@ class _FixedPoint:
             ),
             steps=found.steps.index_copy(0, place, steps),
         )
-        return new, length.index_copy(0, place, share), active.index_copy(0, place, ~ended)
+        return new, grown.index_copy(0, place, count), active.index_copy(0, place, ~ended)
 
 
 def moved(origin: Parameters, shift: Parameters, row: int) -> Parameters:

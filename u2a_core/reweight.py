@@ -188,8 +188,13 @@ def mirror_descent(
             return Choice(report.objective, state.weights, report)
         weights = state.weights
         if outer.start == "greedy":
-            before = None if first else state.weights
-            weights = enter(before, report.slopes, most=outer.per_round, sparsity=outer.sparsity)
+            weights = enter(
+                None if first else state.weights,
+                report.slopes,
+                most=outer.per_round,
+                sparsity=outer.sparsity,
+                before=accumulated_gains(state.gain_path) if state.gain_path else None,
+            )
             gains = marginal_gain(report.slopes, weights, sparsity=outer.sparsity)
             report = replace(report, gains=gains)
         moved = exponentiated_gradient(

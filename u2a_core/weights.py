@@ -139,7 +139,12 @@ def _flattened(logits: Float[Tensor, " s"], least: float) -> Float[Tensor, " s"]
 
 
 def enter(
-    weights: Weights | None, slopes: Float[Tensor, " n"], *, most: int, sparsity: float
+    weights: Weights | None,
+    slopes: Float[Tensor, " n"],
+    *,
+    most: int,
+    sparsity: float,
+    before: Float[Tensor, " n"] | None = None,
 ) -> Weights:
     """Grows the support by the samples with the largest gains (Step 1).
 
@@ -153,6 +158,8 @@ def enter(
         slopes: ⟨H⁻¹∇J, ∇ℓ_k⟩.
         most: m, the number of candidates.
         sparsity: β.
+        before: gains summed over the earlier rounds. A sample also needs a positive sum with this
+            round's: one round's noise lets nobody in.
 
     Returns:
         The new weights; the same where no sample enters.
@@ -166,7 +173,8 @@ def enter(
     if weights is not None:
         gains = marginal_gain(slopes, weights, sparsity=sparsity)
         mean = float((weights.values * gains)[inside].sum())
-    value = torch.where(inside, -math.inf, -slopes.double())
+    summed = -slopes.double() + (0.0 if before is None else before.double())
+    value = torch.where(inside | (summed <= 0), -math.inf, -slopes.double())
     order = torch.sort(value, descending=True, stable=True).indices[: min(most, len(slopes) - size)]
     good = order[value[order] - sparsity * math.sqrt(size + max(1, len(order))) > mean]
     if weights is None and len(good) == 0:

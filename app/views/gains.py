@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from app import parts, urlstate
+from app import parts, sample, urlstate
 from u2a_core import figures
 from u2a_core.runs import Run
 
@@ -60,7 +60,9 @@ def _table(run: Run, measure: str) -> pd.DataFrame:
     """Samples by falling gain: id, gain, kind, prompt, response, and weight where there is one."""
     name = "gains" if run.config()["command"] == "gains" else "weights"
     table = run.table(name)
-    table["gain"] = table[measure]
+    for suffix in ("", "_se", "_low", "_high"):
+        if f"{measure}{suffix}" in table:
+            table[f"gain{suffix}"] = table[f"{measure}{suffix}"]
     table = table.sort_values("gain", ascending=False, ignore_index=True)
     table["rank"] = table.index + 1
     return table
@@ -77,6 +79,7 @@ def _explore(run: Run) -> None:
         ) or measure  # fmt: skip
     table = _table(run, measure)
     _numbers(run, table)
+    parts.warnings(run)
     linked(parts.workspace().identify(run), measure)
 
 
@@ -89,6 +92,12 @@ def _numbers(run: Run, table: pd.DataFrame) -> None:
         row, "Help when unlearned", f"{helps / len(table):.1%}", f"{helps} of {len(table)}",
         help="samples with a positive gain, at this model and with these prompts",
     )  # fmt: skip
+    if "gain_low" in table:
+        unsure = int(_uncertain(table).sum())
+        parts.number(
+            row, "Uncertain sign", f"{unsure / len(table):.1%}", f"{unsure} of {len(table)}",
+            help="the 95 % interval of the gain, over parts of J's prompts, holds 0",
+        )  # fmt: skip
     found = report["objective"]
     if "mean" in found:
         parts.number(
@@ -159,7 +168,7 @@ def _linked(name: str, measure: str) -> None:
         title = f"CSV of {len(shown):,} listed"
         parts.download(listed, f"{name}-gains", key="gains_csv", title=title)
     _grid(shown, chosen)
-    _sample(table, chosen)
+    sample.panel(run, table, chosen)
     if urlstate.unsaved():  # a fragment runs without the entry, which tells the address
         st.rerun()
 
@@ -180,20 +189,27 @@ def _from_table(key: str, ids: list[str]) -> None:
 def _filtered(table: pd.DataFrame) -> pd.DataFrame:
     """The rows that the filters leave."""
     side = search = kind = st.container(horizontal=True, vertical_alignment="bottom")
-    tests: dict[str, Callable[[pd.Series], pd.Series]] = {
-        "all": lambda gain: gain.notna(),
-        "helps": lambda gain: gain > 0,
-        "hurts": lambda gain: gain <= 0,
+    tests: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+        "all": lambda rows: rows["gain"].notna(),
+        "helps": lambda rows: rows["gain"] > 0,
+        "hurts": lambda rows: rows["gain"] <= 0,
     }
+    if "gain_low" in table:
+        tests["uncertain sign"] = _uncertain
     which = side.segmented_control("Show", list(tests), default="all", key="side") or "all"
     words = search.text_input("Search in prompt and reply", key="search", width=320)
-    shown = table[tests[which](table["gain"])]
+    shown = table[tests.get(which, tests["all"])(table)]
     if words:
         text = shown["prompt"].str.cat(shown["response"], sep=" ")
         shown = shown[text.str.contains(words, case=False, regex=False)]
     kinds = sorted(k for k in table["kind"].unique() if k)
     picked = kind.multiselect("Kind", kinds, key="kinds", width=320) if kinds else []
     return shown[shown["kind"].isin(picked)] if picked else shown
+
+
+def _uncertain(table: pd.DataFrame) -> pd.Series:
+    """Where the 95 % interval of the gain holds 0."""
+    return (table["gain_low"] < 0) & (table["gain_high"] > 0)
 
 
 def _grid(shown: pd.DataFrame, chosen: list[str]) -> None:
@@ -205,8 +221,8 @@ def _grid(shown: pd.DataFrame, chosen: list[str]) -> None:
     rows = pd.concat([shown[picked], shown[~picked]]).head(MOST_ROWS)
     if len(shown) > MOST_ROWS:
         st.caption(f"The first {MOST_ROWS:,} of {len(shown):,}; the CSV holds all.")
-    columns = {"rank": "rank", "gain": "gain", "weight": "weight ω", "kind": "kind",
-               "response": "negative reply", "prompt": "prompt", "id": "id"}  # fmt: skip
+    columns = {"rank": "rank", "gain": "gain", "gain_se": "± se", "weight": "weight ω",
+               "kind": "kind", "response": "negative reply", "prompt": "prompt", "id": "id"}  # fmt: skip
     present = {k: v for k, v in columns.items() if k in rows and (k != "kind" or rows[k].any())}
     view = rows[list(present)].rename(columns=present)
     for text in ("negative reply", "prompt"):
@@ -221,57 +237,13 @@ def _grid(shown: pd.DataFrame, chosen: list[str]) -> None:
         on_select=lambda: _from_table(key, ids),
         column_config={
             "gain": st.column_config.NumberColumn(format="%+.3f"),
+            "± se": st.column_config.NumberColumn(
+                format="%.3f", help="standard error over parts of J's prompts"
+            ),
             "weight ω": st.column_config.NumberColumn(format="%.4f"),
         },
         alt="Samples with their gains",
     )  # fmt: skip
-
-
-def _sample(table: pd.DataFrame, chosen: list[str]) -> None:
-    """One sample in full, with arrows through the selection."""
-    state = st.session_state
-    if state.get("sample") is None:
-        st.caption(
-            "Select samples by box or click in the plot, or tick rows, to read them in full."
-        )
-        return
-    found = table[table["id"] == state["sample"]]
-    if found.empty:
-        st.warning(f"No sample {parts.plain(state['sample'][:40])} in this run. Select one above.")
-        return
-    row = found.iloc[0]
-    among = chosen if state["sample"] in chosen else [state["sample"]]
-    place = among.index(state["sample"])
-    with st.container(border=True):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(
-                f"**Sample {parts.plain(str(row['id']))}**: gain {row['gain']:+.3f}, "
-                f"rank {row['rank']} of {len(table)}, {place + 1} of {len(among)} selected",
-                width="stretch",
-            )
-            _arrow("←", "previous", among, place - 1)
-            _arrow("→", "next", among, place + 1)
-        asked, replied, facts = st.columns([3, 3, 2])
-        with asked:
-            st.caption("Prompt")
-            parts.text_box(row["prompt"])
-        with replied:
-            st.caption("Negative reply")
-            parts.text_box(row["response"])
-        with facts:
-            st.caption("Measured")
-            lines = [f"gain {row['gain']:+.4f}", f"helps: {'yes' if row['gain'] > 0 else 'no'}"]
-            lines += [f"NLL {row['nll']:.3f} nat per token"] if "nll" in row else []
-            lines += [f"weight ω {row['weight']:.5f}"] if "weight" in row else []
-            st.markdown("  \n".join(lines))
-
-
-def _arrow(title: str, about: str, among: list[str], place: int) -> None:
-    """A button to another sample of the selection."""
-    there = 0 <= place < len(among)
-    if st.button(title, disabled=not there, key=about, help=about):
-        st.session_state["sample"] = among[place]
-        st.rerun()
 
 
 parts.guarded(page)

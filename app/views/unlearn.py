@@ -150,6 +150,7 @@ def _watch() -> None:
         return
     if run.finished:
         parts.stale_note(run)
+        parts.warnings(run)
         _outcome(run, name)
     _pictures(run, name)
 

@@ -4,8 +4,9 @@ The same functions are called by the command line, by the demo's workers and by 
 continues from the run's checkpoint where there is one, and stops at a step when it is told to.
 """
 
+from u2a_core.commands.curves import run_impact
 from u2a_core.commands.descents import run_reweight, run_unlearn
-from u2a_core.commands.scoring import run_gains, run_impact
+from u2a_core.commands.scoring import run_gains
 from u2a_core.commands.work import Command, Stopped, Watch, execute
 
 __all__ = [

@@ -201,8 +201,9 @@ class ImpactSettings(Section):
     the point where the inner problem loses its minimum."""
     lam: Annotated[Positive, Field(title="λ of the curves")] = 1.0
     """λ of the proximal term λ‖θ−θ₀‖² of each sample's own inner problem."""
-    threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """CPU threads for the curves, whose batches are larger than a step's; 0 takes all cores."""
+    workers: Annotated[int, Field(ge=0, le=64)] = 0
+    """Groups of samples measured at the same time on a CPU, each with a copy of the model; 0: as
+    many as there are cores."""
 
 
 class EvaluationSettings(Section):

@@ -4,6 +4,7 @@ Blue and positive: unlearning the sample helps; orange and negative: it hurts. A
 line, a measurement a marker with its 95 % interval. Every function takes the `mode`, light or dark.
 """
 
+from u2a_core.figures.impact import calibration, impact_curves
 from u2a_core.figures.runs import (
     effective_samples,
     loss_curves,
@@ -16,8 +17,10 @@ from u2a_core.figures.style import Mode
 
 __all__ = [
     "Mode",
+    "calibration",
     "effective_samples",
     "gain_histogram",
+    "impact_curves",
     "loss_curves",
     "objective_curves",
     "rank_plot",

@@ -1,102 +1,34 @@
-"""Runs shown in the terminal: progress bars, result tables, replies before and after.
+"""Runs shown in the terminal: result tables, warnings, replies before and after.
 
 Reads run directories only; everything shown was computed by the run and stands in its tables.
-Progress goes to stderr, so that stdout stays clean for --json.
 """
 
 from __future__ import annotations
 
-import json
-import sys
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import (
-    Progress as Bars,
-)
 from rich.table import Table
 
-from u2a_core.data import DataReport, inspect_data
-
 if TYPE_CHECKING:
-    from u2a_core.config import DataSettings
     from u2a_core.runs import Run
-    from u2a_core.types import Progress
 
 _SHOWN_REPLIES = 6
-
-
-class ProgressBars:
-    """A bar a stage, with elapsed and remaining time."""
-
-    def __init__(self) -> None:
-        self._bars = Bars(
-            TextColumn("{task.description:<34}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=Console(stderr=True),
-        )
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> ProgressBars:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bars.stop()
-
-    def show(self, progress: Progress) -> None:
-        """Moves the bar of a stage."""
-        if progress.stage not in self._tasks:
-            self._tasks[progress.stage] = self._bars.add_task(
-                escape(progress.stage), total=progress.total, note=""
-            )
-        objective = progress.values.get("objective")
-        self._bars.update(
-            self._tasks[progress.stage],
-            completed=progress.step,
-            note="" if objective is None else f"J {objective:+.3f}",
-        )
-
-
-def log_line(progress: Progress) -> None:
-    """One line of a job's log, on stderr."""
-    objective = progress.values.get("objective")
-    note = "" if objective is None else f"  J {objective:+.3f}"
-    sys.stderr.write(
-        f"{progress.seconds:8.1f} s  {progress.stage} {progress.step}/{progress.total}{note}\n"
-    )
 
 
 def show(run: Run) -> None:
     """A finished run, as tables on stdout."""
     console = Console()
     report = run.report()
-    views = {"gains": _show_gains, "demo": _show_demo}
+    views = {"gains": _show_gains, "impact": _show_impact, "demo": _show_demo}
     if "data" in report:
         console.print("\n" + _data_line(report["data"]))
     views.get(report["command"], _show_descent)(console, run, report)
+    for warning in report.get("warnings", []):
+        console.print(f"[yellow]Note:[/yellow] {escape(warning)}")
     console.print(f"\n[dim]Run directory:[/dim] {escape(str(run.path))}")
 
 
@@ -129,17 +61,24 @@ def _show_gains(console: Console, run: Run, report: dict[str, Any]) -> None:
     n = len(table)
     console.print(
         f"J = {interval(report['objective'])} (n = {report['objective']['n']} prompts). "
-        f"{report['helps']} of {n} negatives help when unlearned (gain > 0)."
+        f"{report['helps']} of {n} negatives help when unlearned (gain > 0)"
+        + (
+            f"; the sign of {report['uncertain']} is uncertain (95 % interval over "
+            f"{report['parts']} parts of J's prompts holds 0)."
+            if report["parts"] > 1
+            else "."
+        )
     )
+    console.print(_curvature_line(report["curvature"]))
     if report["gains"]:
         console.print(_auc_line(report["gains"]))
     view = Table(title="Marginal gain Δg, positive = unlearning helps alignment")
-    for name in ("rank", "gain", "prompt", "response"):
-        view.add_column(name, justify="right" if name in ("rank", "gain") else "left")
+    for name in ("rank", "gain ± se", "prompt", "response"):
+        view.add_column(name, justify="right" if name in ("rank", "gain ± se") else "left")
     for row in pd.concat([table.head(8), table.tail(8)]).to_dict("records"):
         view.add_row(
             str(row["rank"]),
-            f"{row['gain']:+.3f}",
+            f"{row['gain']:+.3f}" + (f" ± {row['gain_se']:.3f}" if "gain_se" in row else ""),
             escape(str(row["prompt"])[:60]),
             escape(str(row["response"])[:80]),
         )
@@ -154,6 +93,8 @@ def _show_descent(console: Console, run: Run, report: dict[str, Any]) -> None:
         f"{objective['before']:+.3f} → {objective['after']:+.3f}); ended: {report['ended']}."
     )
     console.print(f"Effective samples 1/Σω²: {report['effective_samples']:.1f}.")
+    if "curvature" in report:
+        console.print(_curvature_line(report["curvature"]))
     if "weight_on_mislabelled" in report:
         console.print(f"Weight on mislabelled samples: {report['weight_on_mislabelled']:.3f}.")
     if "gains" in report:
@@ -162,6 +103,53 @@ def _show_descent(console: Console, run: Run, report: dict[str, Any]) -> None:
         for name, estimate in report["reward"].items():
             console.print(f"Reward ↑ {name}: {interval(estimate)} (n = {estimate['n']})")
     show_replies(console, run)
+
+
+def _curvature_line(facts: dict[str, Any]) -> str:
+    """How H⁻¹∇J was found, and how far to trust it."""
+    if facts["kind"] == "ridge":
+        return (
+            f"H⁻¹∇J by Ridge, H ≈ 2λI; left out of H, relative to what is kept: "
+            f"{facts['neglected']:.2g}; curvature along H⁻¹∇J {facts['min_curvature']:+.3g}."
+        )
+    return (
+        f"H⁻¹∇J by conjugate gradients: {facts['converged']} of {facts['solves']} solves converged "
+        f"(residual ≤ {facts['residual']:.1g}, at most {facts['steps']} steps); smallest curvature "
+        f"{facts['min_curvature']:+.3g}, damping {facts['damping']:.3g}."
+    )
+
+
+def _show_impact(console: Console, run: Run, report: dict[str, Any]) -> None:
+    samples = report["samples"]
+    ended = int(run.table("samples")["ended"].sum())
+    console.print(
+        f"J = {interval(report['objective'])} (n = {report['objective']['n']} prompts, "
+        f"{report['objective_kind']}); λ = {report['lam']:g}. {ended} of {samples} curves end at a "
+        f"validity limit; rounding error of J {report['rounding']:.1g}."
+    )
+    view = Table(
+        title=f"Predicted against measured impact ΔJ of {samples} samples, 95 % over samples",
+        box=SIMPLE,  # 80 columns hold it
+    )
+    shown = {"linear": ("spearman", "slope"), "trapezoid": ("r2",)}
+    for name in ("ω", "solved", "largest\ncontr.", "linear ρ", "linear slope", "trapezoid R²"):
+        view.add_column(name, justify="right")
+    for row in report["per_omega"]:
+        view.add_row(
+            f"{row['omega']:.2g}",
+            f"{row['converged_share']:.0%}",
+            f"{row['contraction']['max']:.2g}",
+            *(_bounded(row["estimators"][e], key) for e, keys in shown.items() for key in keys),
+        )
+    console.print(view)
+
+
+def _bounded(figures: dict[str, Any], key: str) -> str:
+    """`0.998 [.991, .999]`; a dash where too few points were solved."""
+    if key not in figures["intervals"]:
+        return "–"
+    low, high = figures["intervals"][key]
+    return f"{figures[key]:.3f} [{low:.2f}, {high:.2f}]"
 
 
 def _auc_line(gains: dict[str, Any]) -> str:
@@ -230,32 +218,3 @@ def _show_demo(console: Console, run: Run, report: dict[str, Any]) -> None:
     console.print(_auc_line(report["gains"]))
     best = RunDirectory.open(run.path / "arms" / "npo-u2a")
     show_replies(console, best, "Replies before and after U2A-NPO")
-
-
-def show_data(settings: DataSettings, *, as_json: bool) -> int:
-    """`u2a data`: counts, faults by line, lengths; 0 if every file is usable, else 2."""
-    reports = inspect_data(settings)
-    if as_json:
-        sys.stdout.write(json.dumps([report.as_dict() for report in reports], indent=2) + "\n")
-    else:
-        console = Console()
-        for report in reports:
-            _show_file(console, report)
-    return 2 if any(report.error for report in reports) else 0
-
-
-def _show_file(console: Console, report: DataReport) -> None:
-    console.print(f"[bold]{report.role}[/bold] {escape(report.path)}", soft_wrap=True)
-    if report.error:
-        console.print(f"  [red]{escape(report.error)}[/red]", soft_wrap=True)
-        return
-    console.print(
-        f"  {report.usable} usable, {report.duplicates} duplicates dropped, "
-        f"{len(report.faults)} faults; characters: median {report.median_length:.0f}, "
-        f"longest {report.longest}",
-        soft_wrap=True,
-    )
-    for fault in report.faults[:10]:
-        console.print(f"  line {fault.line}: {escape(fault.reason)}", soft_wrap=True)
-    for text in report.preview:
-        console.print(f"  [dim]{escape(text)}[/dim]", soft_wrap=True)
