@@ -255,8 +255,11 @@ def sample_texts(table: pd.DataFrame, sample: str) -> None:
 
 def warnings(run: Run) -> None:
     """What the run itself says of how far its numbers hold."""
-    for text in run.report().get("warnings", []):
+    report = run.report()
+    for text in report.get("warnings", []):
         st.warning(plain(text), icon=":material/warning:")
+    for text in report.get("notes", []):
+        st.caption(plain(text))
 
 
 def download(table: pd.DataFrame, name: str, *, key: str, title: str = "CSV") -> None:

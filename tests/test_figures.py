@@ -127,3 +127,51 @@ def test_a_method_looks_the_same_everywhere_and_ours_is_solid():
     assert (ours[2], theirs[2]) == ("solid", "dash")
     assert (ours[0], theirs[0]) == ("diamond", "diamond-open")
     assert identity("graddiff-uniform", "light")[1] != identity("ga-uniform", "light")[1]
+
+
+def curves() -> pd.DataFrame:
+    """Two samples at three weights; b ends at its validity limit."""
+    rows = []
+    for name, slope in (("a", 2.0), ("b", -1.0)):
+        for omega in (0.1, 0.2, 0.4):
+            solved = not (name == "b" and omega == 0.4)
+            found = slope * omega * 1.1 if solved else np.nan
+            rows.append(
+                {
+                    "id": name, "omega": omega, "linear": slope * omega, "paper": found,
+                    "trapezoid": found, "measured": found, "measured_low": found - 0.01,
+                    "measured_high": found + 0.02, "converged": solved,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_predictions_are_lines_and_measurements_markers():
+    drawn = traces(figures.impact_curves(curves(), "light"))
+    assert drawn["predicted, helps"]["mode"] == "lines"
+    assert drawn["measured, hurts"]["mode"] == "markers"
+    assert list(drawn["measured, hurts"]["x"]) == [0.1, 0.2]
+    assert drawn["measured, helps"]["marker"]["color"] == HELPS["light"]
+
+
+def test_a_chosen_curve_has_intervals_and_its_validity_limit():
+    figure = figures.impact_curves(curves(), "dark", selected="b")
+    mark = traces(figure)["measured, 95 % over prompts"]
+    assert list(mark["error_y"]["array"]) == pytest.approx([0.02, 0.02])
+    assert list(mark["error_y"]["arrayminus"]) == pytest.approx([0.01, 0.01])
+    (line,) = figure.layout.shapes
+    assert line.x0 == line.x1 == 0.4
+    assert "1 of 2" in figure.layout.title.text
+
+
+def test_calibration_has_y_equal_x_and_every_solved_point():
+    drawn = traces(figures.calibration(curves(), "light", estimator="linear"))
+    assert list(drawn["y = x"]["x"]) == list(drawn["y = x"]["y"])
+    assert len(drawn["helps"]["x"]) + len(drawn["hurts"]["x"]) == 5
+    assert drawn["hurts"]["customdata"][0][0] == "b"
+
+
+def test_many_curves_are_drawn_as_a_band():
+    many = pd.concat([curves().assign(id=lambda t, i=i: t["id"] + str(i)) for i in range(101)])
+    drawn = traces(figures.impact_curves(many, "light"))
+    assert set(drawn) == {"middle 90 % of the samples", "median measured"}

@@ -81,7 +81,7 @@ class ConjugateGradient:
             smallest to a hundredth of the largest where it lies below; 0 where it does not.
         tolerance: relative residual at which a solve has converged.
         max_steps: of the conjugate gradients.
-        lanczos_steps: products spent on the choice of δ.
+        lanczos_steps: products spent on the extreme curvatures; 0: δ is as given.
     """
 
     lam: float
@@ -109,8 +109,10 @@ class ConjugateGradient:
         def hessian(v: Parameters) -> Parameters:
             return params.axpy(2 * self.lam, v, product(v))
 
-        low, high = ritz_values(hessian, vector, steps=self.lanczos_steps)
-        damping = self.damping or _damping(low, high)
+        low, damping = math.inf, self.damping
+        if self.lanczos_steps:
+            low, high = ritz_values(hessian, vector, steps=self.lanczos_steps)
+            damping = self.damping or _damping(low, high)
 
         def damped(v: Parameters) -> Parameters:
             return params.axpy(damping, v, hessian(v))

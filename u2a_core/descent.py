@@ -134,19 +134,7 @@ def descend(
             _record(problem, state, Choice(last, state.weights), outer)
             state.ended = state.ended or "budget used"
         elif starts:
-            choice = choose(state)
-            state.weights = choice.weights
-            _record(problem, state, choice, outer)
-            state.weight_path.append(choice.weights.values)
-            if choice.report is not None:
-                state.slope_path.append(choice.report.slopes)
-                state.gain_path.append(choice.report.gains)
-                if state.step == 0:
-                    state.identity_error = choice.report.identity_error
-                    state.first_errors, state.parts = choice.report.errors, choice.report.parts
-            if outer.restart == "cold" and state.step > 0:
-                params.load(problem.model, problem.origin)
-                state.optimizer = _optimizer(problem)
+            _begin_round(problem, state, choose(state), outer)
         if not state.ended:
             state.last = inner_step(
                 problem, state.weights, state.optimizer, step=state.step, seed=seed
@@ -156,6 +144,24 @@ def descend(
             state.last["residual"] = state.last["gradient"] / max(state.at_origin, 1e-30)
             state.step += 1
         yield state
+
+
+def _begin_round(
+    problem: InnerProblem, state: UnlearnState, choice: Choice, outer: OuterSettings
+) -> None:
+    """Takes over what was chosen; a cold round goes back to θ₀."""
+    state.weights = choice.weights
+    _record(problem, state, choice, outer)
+    state.weight_path.append(choice.weights.values)
+    if choice.report is not None:
+        state.slope_path.append(choice.report.slopes)
+        state.gain_path.append(choice.report.gains)
+        if state.step == 0:
+            state.identity_error = choice.report.identity_error
+            state.first_errors, state.parts = choice.report.errors, choice.report.parts
+    if outer.restart == "cold" and state.step > 0 and not state.ended:
+        params.load(problem.model, problem.origin)
+        state.optimizer = _optimizer(problem)
 
 
 def follow(

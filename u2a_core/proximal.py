@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -106,30 +107,36 @@ def sample_gradients(problem: InnerProblem, rows: Batch, shift: Parameters) -> P
         params.load(problem.model, problem.origin)
         return {name: tensor[None] for name, tensor in found.items()}
 
-    def loss_at(
-        delta: Parameters, ids: Int[Tensor, " t"], labels: Int[Tensor, " t"], i: Int[Tensor, ""]
-    ) -> Float[Tensor, ""]:
-        point = {name: problem.origin[name] + tensor for name, tensor in delta.items()}
-        inputs = {"input_ids": ids[None], "use_cache": False}
-        output = torch.func.functional_call(problem.model, point, (), inputs)
-        targets = labels[1:]
-        known = targets != IGNORED
-        logits = output.logits[0, :-1]
-        precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        values = -F.cross_entropy(precise, targets.clamp_min(0), reduction="none")
-        log_probs = TokenLogProbs(
-            values=torch.where(known, values, 0.0),
-            rows=torch.zeros_like(targets),
-            counts=known.sum()[None],
-            index=i[None],
-        )
-        return problem.loss(log_probs)[0]
-
     with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no batching rule
-        gradients = torch.func.vmap(torch.func.grad(loss_at))(
+        gradients = torch.func.vmap(torch.func.grad(partial(_loss_at, problem)))(
             shift, rows.input_ids, rows.labels, rows.index
         )
     return {name: tensor.detach() for name, tensor in gradients.items()}
+
+
+def _loss_at(
+    problem: InnerProblem,
+    delta: Parameters,
+    ids: Int[Tensor, " t"],
+    labels: Int[Tensor, " t"],
+    i: Int[Tensor, ""],
+) -> Float[Tensor, ""]:
+    """ℓ of one row at θ₀ + δ, at every position of its padded width: a function to be vmapped."""
+    point = {name: problem.origin[name] + tensor for name, tensor in delta.items()}
+    inputs = {"input_ids": ids[None], "use_cache": False}
+    output = torch.func.functional_call(problem.model, point, (), inputs)
+    targets = labels[1:]
+    known = targets != IGNORED
+    logits = output.logits[0, :-1]
+    precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    values = -F.cross_entropy(precise, targets.clamp_min(0), reduction="none")
+    log_probs = TokenLogProbs(
+        values=torch.where(known, values, 0.0),
+        rows=torch.zeros_like(targets),
+        counts=known.sum()[None],
+        index=i[None],
+    )
+    return problem.loss(log_probs)[0]
 
 
 def solve_proximal(

@@ -117,18 +117,14 @@ def curvature_facts(kind: str, solves: pd.DataFrame) -> dict[str, Any]:
         "damping": float(solves["damping"].max()),
         "neglected": float(solves["neglected"].max()),
     }
-    warnings = []
-    if low <= 0:
+    warnings, notes = [], []
+    if low <= 0 and kind == "cg":
         bent = int((solves["min_curvature"] <= 0).sum())
-        how = (
-            f"it was damped by up to δ = {facts['damping']:.3g}"
-            if kind == "cg"
-            else "Ridge leaves that part out"
-        )
         warnings.append(
             f"The Hessian of the inner problem is indefinite in {bent} of {len(solves)} solves "
-            f"(smallest curvature {low:.3g}): θ is no minimum of it there, and {how}. Gains are "
-            "directions of improvement, not exact derivatives; a larger inner.lam makes H positive."
+            f"(smallest curvature {low:.3g}): θ is no minimum of it there. It was damped by up to "
+            f"δ = {facts['damping']:.3g}; gains are directions of improvement, not exact "
+            "derivatives. A larger inner.lam makes H positive definite."
         )
     if failed:
         warnings.append(
@@ -136,12 +132,13 @@ def curvature_facts(kind: str, solves: pd.DataFrame) -> dict[str, Any]:
             f"{facts['residual']:.2g}). Raise outer.damping, or use outer.curvature ridge."
         )
     if kind == "ridge" and facts["neglected"] > _MUCH:
-        warnings.append(
-            f"Ridge keeps only 2λI of the Hessian; what it leaves out is {facts['neglected']:.1f} "
-            "times as large along H⁻¹∇J. The order of gains is that of plain slopes; "
-            "outer.curvature cg takes the whole Hessian."
+        sign = f", and H is indefinite there (curvature {low:.3g})" if low <= 0 else ""
+        notes.append(
+            f"Ridge keeps only 2λI of the Hessian H; along H⁻¹∇J what it leaves out is "
+            f"{facts['neglected']:.1f} times as large{sign}. Gains rank directions of improvement; "
+            "they are no exact derivatives. outer.curvature cg takes the whole of H."
         )
-    return {"curvature": facts, "warnings": warnings}
+    return {"curvature": facts, "warnings": warnings, "notes": notes}
 
 
 def _chosen_round(state: UnlearnState, steps_per_round: int) -> int:

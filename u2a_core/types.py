@@ -1,6 +1,6 @@
 """The vocabulary: records that travel between the modules. No torch at run time, no files.
 
-Letters used for shapes everywhere: n samples, b rows of a batch, t tokens of a row, p prompts.
+Letters of shapes: n samples, b rows of a batch, t tokens of a row, p prompts, d directions.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class NegativeSet:
         samples: the usable samples; ids are unique.
         faults: records that were dropped.
         duplicates: how many exact repetitions of (prompt, response) were dropped.
-        sha256: hash of ids and texts: the identity of the set.
+        sha256: of ids and texts: the identity of the set.
     """
 
     samples: tuple[Sample, ...]
@@ -218,8 +218,8 @@ class Solve:
         steps: iterations used; 0 for a closed form.
         converged: whether the residual met the tolerance.
         min_curvature: the smallest pᵀHp / pᵀp met; negative means H is indefinite.
-        neglected: for approximations of H (a part left out, or damping put in): the relative
-            residual that they leave of the true system; NaN where it was not measured.
+        neglected: relative residual that a part left out of H, or damping, leaves of the true
+            system; NaN where it was not measured.
         damping: δ that was added to H's diagonal.
     """
 
@@ -233,8 +233,7 @@ class Solve:
 
     def facts(self) -> dict[str, Any]:
         """What a report says of the solve: all but its value."""
-        names = [f.name for f in dataclasses.fields(self) if f.name != "value"]
-        return {name: getattr(self, name) for name in names}
+        return {name: found for name, found in vars(self).items() if name != "value"}
 
 
 @dataclass(frozen=True)
@@ -246,9 +245,7 @@ class GainReport:
         gains: Δg(k) of Eq. 8; positive = more weight on k helps alignment.
         objective: J(θ).
         solve: how H⁻¹∇J was found.
-        errors: standard error of each gain, from the spread over parts of J's prompts; NaN where
-            it was not asked for.
-        parts: how many parts those were.
+        errors: standard errors of the gains over so many `parts` of J's prompts; NaN without.
         identity_error: |Σ_k s_k − v·∇Σ_k ℓ_k| relative to Σ_k |s_k|; NaN where not checked.
     """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from u2a_core.errors import ConfigError, NumericalError
@@ -168,26 +168,40 @@ def enter(
         NumericalError: if the support is empty and no sample's gain is positive.
     """
     inside = torch.zeros(len(slopes), dtype=torch.bool) if weights is None else weights.support
+    good = _worth_entering(weights, slopes, inside, most=most, sparsity=sparsity, before=before)
+    if len(good) == 0:
+        if weights is not None:
+            return weights
+        raise NumericalError(
+            "At least one sample must have a positive gain to begin with; none has: by this J "
+            "unlearning any of them hurts. Check the sign of the reward, or lower outer.sparsity."
+        )
     size = int(inside.sum())
-    mean = 0.0
+    values = slopes.new_zeros(len(slopes), dtype=torch.float64)
+    if weights is not None:
+        values = weights.values * size
+    values[good] = 1.0
+    return Weights.normalize(values)
+
+
+def _worth_entering(
+    weights: Weights | None,
+    slopes: Float[Tensor, " n"],
+    inside: Bool[Tensor, " n"],
+    *,
+    most: int,
+    sparsity: float,
+    before: Float[Tensor, " n"] | None,
+) -> Int[Tensor, " m"]:
+    """Positions of the samples that `enter` lets in, best first."""
+    size, mean = int(inside.sum()), 0.0
     if weights is not None:
         gains = marginal_gain(slopes, weights, sparsity=sparsity)
         mean = float((weights.values * gains)[inside].sum())
     summed = -slopes.double() + (0.0 if before is None else before.double())
     value = torch.where(inside | (summed <= 0), -math.inf, -slopes.double())
     order = torch.sort(value, descending=True, stable=True).indices[: min(most, len(slopes) - size)]
-    good = order[value[order] - sparsity * math.sqrt(size + max(1, len(order))) > mean]
-    if weights is None and len(good) == 0:
-        raise NumericalError(
-            "At least one sample must have a positive gain to begin with; none has: by this J "
-            "unlearning any of them hurts. Check the sign of the reward, or lower outer.sparsity."
-        )
-    if len(good) == 0:
-        assert weights is not None
-        return weights
-    values = torch.zeros_like(value) if weights is None else weights.values * size
-    values[good] = 1.0
-    return Weights.normalize(values)
+    return order[value[order] - sparsity * math.sqrt(size + max(1, len(order))) > mean]
 
 
 def prune(weights: Weights, *, below: float) -> Weights:

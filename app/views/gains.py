@@ -221,8 +221,9 @@ def _grid(shown: pd.DataFrame, chosen: list[str]) -> None:
     rows = pd.concat([shown[picked], shown[~picked]]).head(MOST_ROWS)
     if len(shown) > MOST_ROWS:
         st.caption(f"The first {MOST_ROWS:,} of {len(shown):,}; the CSV holds all.")
-    columns = {"rank": "rank", "gain": "gain", "gain_se": "± se", "weight": "weight ω",
-               "kind": "kind", "response": "negative reply", "prompt": "prompt", "id": "id"}  # fmt: skip
+    titles = {"gain_se": "± se", "weight": "weight ω", "response": "negative reply"}
+    order = ("rank", "gain", "gain_se", "weight", "kind", "response", "prompt", "id")
+    columns = {name: titles.get(name, name) for name in order}
     present = {k: v for k, v in columns.items() if k in rows and (k != "kind" or rows[k].any())}
     view = rows[list(present)].rename(columns=present)
     for text in ("negative reply", "prompt"):

@@ -21,8 +21,8 @@ def page() -> None:
     st.title("Impact")
     st.caption(
         "An impact curve tells how much the objective J changes when one negative sample alone is "
-        "unlearned with weight ω. Lines are predictions, markers are measurements: the model is "
-        "unlearned for good and J is evaluated again. Positive: unlearning the sample helps."
+        "unlearned with weight ω. Lines are predictions, markers are measurements: the sample is "
+        "really unlearned and J evaluated again. Positive: unlearning the sample helps."
     )
     space = parts.workspace()
     runs = [r for r in (*space.runs(), *space.shipped()) if r.config()["command"] == "impact"]

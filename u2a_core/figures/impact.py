@@ -9,11 +9,7 @@ import plotly.graph_objects as go
 from u2a_core.figures.style import HELPS, HURTS, METHODS, Mode, faded, frame
 
 _MOST_CURVES = 200
-_ESTIMATOR_NAMES = {
-    "linear": "linear prediction (slope at the original model)",
-    "paper": "Eq. 4 at the solved point",
-    "trapezoid": "trapezoid check",
-}
+_SHORT = {"linear": "linear prediction", "paper": "Eq. 4 at θ*", "trapezoid": "trapezoid check"}
 
 
 def impact_curves(curves: pd.DataFrame, mode: Mode, *, selected: str | None = None) -> go.Figure:
@@ -27,11 +23,14 @@ def impact_curves(curves: pd.DataFrame, mode: Mode, *, selected: str | None = No
     figure = frame(
         mode,
         title=_validity(curves),
-        x="weight ω of the one sample (log scale)",
+        x="weight ω of the sample that is unlearned alone",
         y="impact ΔJ → helps",
-    ).update_xaxes(type="log")
+    )
+    alone = selected is not None and curves["id"].nunique() == 1
     wide = curves.pivot_table(index="omega", columns="id", values="measured")
-    if wide.shape[1] > _MOST_CURVES:
+    if alone:
+        figure.update_layout(title_text=_ending(curves))
+    elif wide.shape[1] > _MOST_CURVES:
         _band(figure, wide, mode)
     else:
         _markers(figure, curves, mode, faint=selected is not None)
@@ -54,8 +53,8 @@ def calibration(
     good = curves[curves["converged"].astype(bool)]
     figure = frame(
         mode,
-        title=f"{len(good)} solved points of {good['id'].nunique()} samples",
-        x=f"predicted ΔJ: {_ESTIMATOR_NAMES[estimator]}",
+        title=f"Rank correlation ρ = {_rho(good, estimator)} over {len(good)} solved points",
+        x=f"predicted ΔJ: {_SHORT[estimator]}",
         y="measured ΔJ → helps",
     )
     ends = [
@@ -83,6 +82,11 @@ def calibration(
     return figure.update_layout(xaxis_zeroline=True)
 
 
+def _rho(good: pd.DataFrame, estimator: str) -> str:
+    found = good[estimator].rank().corr(good["measured"].rank()) if len(good) > 2 else np.nan
+    return "–" if np.isnan(found) else f"{found:.3f}"
+
+
 def _markers(figure: go.Figure, curves: pd.DataFrame, mode: Mode, *, faint: bool) -> None:
     """Every sample: a line for its prediction, markers where J was measured."""
     for name, part, colour in (
@@ -93,12 +97,13 @@ def _markers(figure: go.Figure, curves: pd.DataFrame, mode: Mode, *, faint: bool
         figure.add_scatter(
             x=lines["omega"], y=lines["linear"], mode="lines", name=f"predicted, {name}",
             line={"color": faded(colour) if faint else colour, "width": 1}, hoverinfo="skip",
-            opacity=0.5,
+            opacity=0.5, showlegend=not faint,
         )  # fmt: skip
         good = part[part["converged"].astype(bool)]
         figure.add_scatter(
             x=good["omega"], y=good["measured"], mode="markers", name=f"measured, {name}",
             marker={"color": colour, "size": 6, "opacity": 0.25 if faint else 0.9},
+            showlegend=not faint,
             customdata=np.column_stack([good["id"]]) if len(good) else None,
             hovertemplate="%{customdata[0]}: measured %{y:+.4g} at ω %{x:.4g}<extra></extra>",
         )  # fmt: skip
@@ -125,7 +130,7 @@ def _one(figure: go.Figure, curve: pd.DataFrame, mode: Mode) -> None:
     strong = HELPS[mode] if (curve["linear"] > 0).all() else HURTS[mode]
     for column, dash in (("linear", "solid"), ("paper", "dash"), ("trapezoid", "dot")):
         figure.add_scatter(
-            x=curve["omega"], y=curve[column], mode="lines", name=f"{column} of the sample",
+            x=curve["omega"], y=curve[column], mode="lines", name=_SHORT[column],
             line={"color": strong, "width": 2, "dash": dash},
             hovertemplate=f"{column} %{{y:+.4g}} at ω %{{x:.4g}}<extra></extra>",
         )  # fmt: skip
@@ -143,17 +148,29 @@ def _one(figure: go.Figure, curve: pd.DataFrame, mode: Mode) -> None:
     if len(ended):
         figure.add_vline(
             x=float(ended["omega"].iloc[0]), line={"color": METHODS[mode][""], "dash": "dash"},
-            annotation={"text": "validity limit", "textangle": -90, "xanchor": "right"},
+            annotation={
+                "text": "validity limit", "textangle": -90, "xanchor": "right", "yanchor": "top"
+            },
         )  # fmt: skip
 
 
 def _broken(part: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The curves one after the other, with a gap between: one trace for all of them."""
+    """The curves one after the other from (0, 0), with a gap between: one trace for all."""
     pieces = []
     for _, curve in part.groupby("id", sort=False):
-        gap = pd.DataFrame({"omega": [np.nan], column: [np.nan]})
-        pieces += [curve[["omega", column]].sort_values("omega"), gap]
+        start, gap = ({"omega": [v], column: [v]} for v in (0.0, np.nan))
+        line = curve[["omega", column]].sort_values("omega")
+        pieces += [pd.DataFrame(start), line, pd.DataFrame(gap)]
     return pd.concat(pieces, ignore_index=True) if pieces else part[["omega", column]]
+
+
+def _ending(curve: pd.DataFrame) -> str:
+    """How far one sample's curve holds."""
+    good = curve[curve["converged"].astype(bool)]
+    if good.empty:
+        return "No weight of the grid lies within this curve's validity limit"
+    held = "valid up to" if len(good) < len(curve) else "valid over the whole grid, up to"
+    return f"Impact curve, {held} ω = {good['omega'].max():.2g}"
 
 
 def _validity(curves: pd.DataFrame) -> str:

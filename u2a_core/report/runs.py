@@ -28,7 +28,9 @@ def show(run: Run) -> None:
         console.print("\n" + _data_line(report["data"]))
     views.get(report["command"], _show_descent)(console, run, report)
     for warning in report.get("warnings", []):
-        console.print(f"[yellow]Note:[/yellow] {escape(warning)}")
+        console.print(f"[yellow]Warning:[/yellow] {escape(warning)}")
+    for note in report.get("notes", []):
+        console.print(f"[dim]{escape(note)}[/dim]")
     console.print(f"\n[dim]Run directory:[/dim] {escape(str(run.path))}")
 
 
