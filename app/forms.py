@@ -38,7 +38,8 @@ def _widget(name: str, field: FieldInfo, value: Any, key: str) -> Any:
     if kind is float:
         low, high = (bound if bound is None else float(bound) for bound in _range(field))
         return st.number_input(title, low, high, value, _step(value), format="%g", **common)
-    return st.text_input(title, value, **common)
+    text = value if isinstance(value, str) else ", ".join(map(str, value))
+    return st.text_input(title, text, **common)
 
 
 def _range(field: FieldInfo) -> tuple[Any, Any]:

@@ -305,7 +305,7 @@ def test_the_shipped_runs_are_of_the_shipped_data_and_model():
     from u2a_core.data import fingerprint
 
     runs = Workspace(ROOT).shipped()
-    assert len(runs) == 13
+    assert len(runs) == 14
     for run in runs:
         then, paths = run.config()["sha256"], run.settings().local_paths()
         assert run.changed("data.") == []
@@ -322,3 +322,47 @@ def test_the_shipped_gains_come_out_again(u2a, tmp_path: Path):
     old = Workspace(tmp_path).find("demo-gains").table("gains").set_index("id").loc[new.index]
     assert new["gain"].corr(old["gain"]) > 0.99
     pd.testing.assert_series_equal(new["nll"], old["nll"], rtol=1e-3)
+
+
+def test_the_shipped_curves_tell_their_sample(folder: Path):
+    ended = Workspace(folder).find("demo-impact").table("samples")
+    name = ended.loc[ended["ended"], "id"].iloc[0]
+    app = opened("impact", run="demo-impact", sample=name)
+    assert not app.exception
+    assert any("Validity limit" in caption.value for caption in app.caption)
+    assert app.selectbox(key="impact_sample").value == name
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("omegas", "2", "must lie in"),
+        ("omegas", "", "at least one weight"),
+        ("lam", 0.0, "greater"),
+    ],
+)
+def test_a_bad_setting_of_the_curves_is_told(folder: Path, field: str, value: object, told: str):
+    app = opened("impact")
+    key = f"impact_{field}"
+    widget = app.text_input(key=key) if isinstance(value, str) else app.number_input(key=key)
+    widget.set_value(value).run()
+    assert any(told in error.value for error in app.error)
+
+
+def test_uncertain_signs_are_a_filter(folder: Path):
+    app = opened("gains", run="demo-gains")
+    gains = Workspace(folder).find("demo-gains").table("gains")
+    unsure = int(((gains["gain_low"] < 0) & (gains["gain_high"] > 0)).sum())
+    assert 0 < unsure < len(gains)
+    app.segmented_control(key="side").set_value("uncertain sign").run()
+    assert any(f"listed {unsure}" in text.value for text in app.markdown)
+
+
+def test_warnings_of_a_run_stand_on_its_page(folder: Path):
+    shipped = Workspace(folder).find("demo-gains")
+    run = Run.create(folder / "bent", "gains", shipped.settings())
+    run.write_table("gains", shipped.table("gains"))
+    said = "The Hessian of the inner problem is indefinite in 1 of 1 solves."
+    run.write_report(shipped.report() | {"warnings": [said]})
+    app = opened("gains", run="bent")
+    assert any("is indefinite" in warning.value for warning in app.warning)

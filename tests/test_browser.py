@@ -111,6 +111,23 @@ def test_the_demo_opens_and_a_box_selects_samples(server: Server, tab):
     assert errors == []
 
 
+def test_a_click_on_a_measured_point_shows_its_sample(server: Server, tab):
+    from playwright.sync_api import expect
+
+    tab.goto(f"{server.url}/impact?run=demo-impact")
+    plot = tab.locator(".js-plotly-plot").nth(1)
+    plot.locator(".scatterlayer .point").last.wait_for()
+    tab.wait_for_timeout(1500)
+    box = plot.locator(".scatterlayer .trace").last.locator(".point").first.bounding_box()
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tab.wait_for_timeout(500)
+    tab.mouse.down()
+    tab.mouse.up()
+    tab.wait_for_url(re.compile("sample=n"))
+    expect(tab.get_by_text("Negative reply")).to_be_visible(timeout=30_000)
+    expect(tab.get_by_text("linear prediction").first).to_be_visible(timeout=30_000)
+
+
 def test_a_link_survives_a_reload_and_a_bad_one_is_told(server: Server, tab):
     from playwright.sync_api import expect
 

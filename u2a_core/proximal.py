@@ -169,23 +169,29 @@ def solve_proximal(
             f"λ of an impact curve must be positive; got {lam}. Set impact.lam to 1, as Eq. 4 has."
         )
     count, rate = len(rows.index), omega / (2 * lam)
-    zero = {name: t.new_zeros((count, *t.shape)) for name, t in problem.origin.items()}
-    first = sample_gradients(problem, rows, zero)
-    scale = rate * _norms(first).clamp_min(1e-30)
-    found = ProximalSolve(
-        shift=start or zero,
-        gradient=first,
-        residual=torch.full((count,), math.inf, dtype=torch.float64),
-        contraction=torch.full((count,), math.nan, dtype=torch.float64),
-        steps=torch.zeros(count, dtype=torch.long),
-        converged=torch.zeros(count, dtype=torch.bool),
-    )
+    found = _begun(problem, rows, start)
+    scale = rate * _norms(found.gradient).clamp_min(1e-30)
     fixed_point = _FixedPoint(problem, rows, rate, scale, max_steps)
     active = torch.ones(count, dtype=torch.bool)
     grown = torch.zeros(count, dtype=torch.long)
     while bool(active.any()):
         found, grown, active = fixed_point.step(found, grown, active)
     return replace(found, converged=found.residual <= VALID)
+
+
+def _begun(problem: InnerProblem, rows: Batch, start: Parameters | None) -> ProximalSolve:
+    """Before the first step: ∇ℓ at θ₀, and the δ to begin from."""
+    count = len(rows.index)
+    zero = {name: t.new_zeros((count, *t.shape)) for name, t in problem.origin.items()}
+    unknown = torch.full((count,), math.nan, dtype=torch.float64)
+    return ProximalSolve(
+        shift=start or zero,
+        gradient=sample_gradients(problem, rows, zero),
+        residual=torch.full_like(unknown, math.inf),
+        contraction=unknown,
+        steps=torch.zeros(count, dtype=torch.long),
+        converged=torch.zeros(count, dtype=torch.bool),
+    )
 
 
 @dataclass(frozen=True)

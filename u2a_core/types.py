@@ -81,8 +81,7 @@ class NegativeSet:
 
     Attributes:
         samples: the usable samples; ids are unique.
-        faults: records that were dropped.
-        duplicates: how many exact repetitions of (prompt, response) were dropped.
+        faults, duplicates: records, and exact repetitions, that were dropped.
         sha256: of ids and texts: the identity of the set.
     """
 
@@ -102,8 +101,7 @@ class Batch:
 
     Attributes:
         input_ids: token ids.
-        attention_mask: 1 on tokens, 0 on padding. Models run without it (right padding and a
-            causal model need none); it marks which positions are real.
+        attention_mask: 1 on tokens, 0 on padding; models run without it, being causal.
         labels: the token id where it belongs to the response, −100 elsewhere (not shifted).
         index: position of each row's sample in its set.
     """
@@ -217,9 +215,8 @@ class Solve:
         residual: ‖Hu − b‖ / ‖b‖.
         steps: iterations used; 0 for a closed form.
         converged: whether the residual met the tolerance.
-        min_curvature: the smallest pᵀHp / pᵀp met; negative means H is indefinite.
-        neglected: relative residual that a part left out of H, or damping, leaves of the true
-            system; NaN where it was not measured.
+        min_curvature: the smallest pᵀHp / pᵀp met; negative: H is indefinite.
+        neglected: relative residual that what is left out of H, or damping, leaves; NaN unmeasured.
         damping: δ that was added to H's diagonal.
     """
 

@@ -5,8 +5,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import parts, urlstate
+from app import forms, parts, urlstate
 from u2a_core import figures
+from u2a_core.config import parse_settings
+from u2a_core.errors import U2AError
 from u2a_core.runs import Run
 
 ESTIMATORS = {
@@ -49,13 +51,24 @@ def page() -> None:
 
 
 def _recompute() -> None:
-    names = {"demo": "Measure again for the demo", "own": "Measure for my data"}
-    if st.button(
-        names[parts.chosen_project()],
-        help="Starts a job that solves 60 samples at 5 weights each; about 1 min for the demo",
-    ):
-        parts.launch("impact", parts.project())
-        st.rerun()
+    """The settings of the next curves, and their start."""
+    names = {"demo": "Measure for the demo", "own": "Measure for my data"}
+    with st.popover(names[parts.chosen_project()], width="content"):
+        st.markdown(
+            "Each sample is unlearned alone at each weight, and J evaluated again: 60 samples at "
+            "5 weights take about a minute for the demo on two cores."
+        )
+        base = parts.project()
+        raw = base.model_dump(mode="json")
+        raw["impact"] |= forms.section_form(base.impact, key="impact")
+        try:
+            settings = parse_settings(raw, source="the form")
+        except U2AError as error:
+            st.error(parts.plain(str(error)))
+            return
+        if st.button("Start", type="primary", icon=":material/play_arrow:"):
+            parts.launch("impact", settings)
+            st.rerun()
 
 
 def _numbers(report: dict[str, Any]) -> None:

@@ -180,8 +180,6 @@ class OuterSettings(Section):
     damping: Annotated[NonNegative, Field(title="Damping of H")] = 0.0
     """For cg: added to H's diagonal; 0 chooses it from a short Lanczos run, so that H is positive
     definite."""
-    preconditioned: bool = False
-    """Slopes along Adam's own step instead of the gradient of J; for adamw."""
 
     @property
     def entering(self) -> int:

@@ -18,17 +18,20 @@ from u2a_core.runs import Run
 
 
 def ship(scenario: Path, report: Callable[[str], None]) -> None:
-    """Computes gains and all arms of the demo, and puts them into `scenario/runs`."""
+    """Computes gains, impact curves and all arms of the demo into `scenario/runs`."""
     settings = load_settings(scenario / "demo.yaml")
     with tempfile.TemporaryDirectory() as folder:
         gains = Run.create(Path(folder) / "gains", "gains", settings)
         report("gains")
         commands.execute(gains, commands.Watch(gains), commands.run_gains)
+        impact = Run.create(Path(folder) / "impact", "impact", settings)
+        report("impact curves")
+        commands.execute(impact, commands.Watch(impact), commands.run_impact)
         demo = Run.create(Path(folder) / "demo", "demo", settings)
         report("the twelve runs of the demo")
         commands.execute(demo, commands.Watch(demo), run_demo)
         shutil.rmtree(scenario / "runs", ignore_errors=True)
-        for run in (gains, *map(Run, sorted((demo.path / "arms").iterdir()))):
+        for run in (gains, impact, *map(Run, sorted((demo.path / "arms").iterdir()))):
             _put(run, scenario, scenario / "runs" / f"demo-{run.path.name}")
 
 
