@@ -71,7 +71,8 @@ def _line(run: Run) -> None:
     """A run with its state, what is to be said of it, and a link to where it is shown."""
     said = _outcome(run)
     name = parts.workspace().identify(run)
-    page = {"gains": "gains", "demo": "compare"}.get(run.config()["command"], "unlearn")
+    pages = {"gains": "gains", "impact": "impact", "demo": "compare"}
+    page = pages.get(run.config()["command"], "unlearn")
     link, state, words, age = st.columns([3, 1, 4, 1.4], vertical_alignment="center")
     link.page_link(f"views/{page}.py", label=parts.plain(name), query_params={"run": name})
     state.markdown(parts.MARKS[run.status().state])
@@ -90,6 +91,11 @@ def _outcome(run: Run) -> str:
     report = run.report()
     if report["command"] == "gains":
         return f"{report['helps']} of {report['data']['negatives']} samples help when unlearned"
+    if report["command"] == "impact":
+        found = report["per_omega"][0]["estimators"]["linear"]
+        bounds = found["intervals"].get("spearman")
+        known = f"[{bounds[0]:.3f}, {bounds[1]:.3f}], " if bounds else ""
+        return f"predicted vs measured ρ = {found['spearman']:.3f} ({known}n = {found['n']})"
     reward = (report.get("reward") or {}).get("after")
     if reward is None:
         return ""

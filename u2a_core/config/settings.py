@@ -190,16 +190,20 @@ class OuterSettings(Section):
 class ImpactSettings(Section):
     """Impact curves: what unlearning one sample alone changes, predicted and measured (Eq. 4)."""
 
-    samples: Annotated[int, Field(title="Samples", ge=0)] = 60
+    samples: Annotated[int, Field(title="Samples, at most", ge=0)] = 60
     """At most so many negatives, drawn by the seed; 0 takes all."""
-    ids: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    ids: Annotated[
+        tuple[str, ...], BeforeValidator(_listed), Field(title="These samples instead (ids)")
+    ] = ()
     """These negatives instead, by id: n001,n002."""
-    omegas: Annotated[tuple[float, ...] | Literal["auto"], BeforeValidator(_grid)] = "auto"
+    omegas: Annotated[
+        tuple[float, ...] | Literal["auto"], BeforeValidator(_grid), Field(title="Weights ω")
+    ] = "auto"
     """Weights ω of the curve, in (0, 1]: 0.001,0.003; auto: from a contraction of 0.05 to beyond
     the point where the inner problem loses its minimum."""
     lam: Annotated[Positive, Field(title="λ of the curves")] = 1.0
     """λ of the proximal term λ‖θ−θ₀‖² of each sample's own inner problem."""
-    workers: Annotated[int, Field(ge=0, le=64)] = 0
+    workers: Annotated[int, Field(title="Groups at the same time", ge=0, le=64)] = 0
     """Groups of samples measured at the same time on a CPU, each with a copy of the model; 0: as
     many as there are cores."""
 
