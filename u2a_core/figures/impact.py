@@ -36,7 +36,9 @@ def impact_curves(curves: pd.DataFrame, mode: Mode, *, selected: str | None = No
         _markers(figure, curves, mode, faint=selected is not None)
     if selected is not None:
         _one(figure, curves[curves["id"] == selected], mode)
-    return figure.update_layout(hovermode="closest")
+    # a chosen sample's four names take two or more lines where the figure is narrow
+    room = 66 if selected is None or alone else 124
+    return figure.update_layout(hovermode="closest", margin_t=room)
 
 
 def calibration(
