@@ -55,7 +55,7 @@ def calibration(
     good = curves[curves["converged"].astype(bool)]
     figure = frame(
         mode,
-        title=f"Rank correlation ρ = {_rho(good, estimator)} over {len(good)} solved points",
+        title=f"{len(good)} solved points; on the dashed line the prediction is right",
         x=f"predicted ΔJ: {_SHORT[estimator]}",
         y="measured ΔJ → helps",
     )
@@ -82,11 +82,6 @@ def calibration(
             selectedpoints=chosen, unselected={"marker": {"opacity": 0.15}},
         )  # fmt: skip
     return figure.update_layout(xaxis_zeroline=True)
-
-
-def _rho(good: pd.DataFrame, estimator: str) -> str:
-    found = good[estimator].rank().corr(good["measured"].rank()) if len(good) > 2 else np.nan
-    return "–" if np.isnan(found) else f"{found:.3f}"
 
 
 def _markers(figure: go.Figure, curves: pd.DataFrame, mode: Mode, *, faint: bool) -> None:
