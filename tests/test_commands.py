@@ -35,7 +35,10 @@ def reweighted(scenario: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def assert_same_outcome(one: Run, other: Run, tables: tuple[str, ...] = DESCENT_TABLES) -> None:
     for name in tables:
-        pd.testing.assert_frame_equal(one.table(name), other.table(name), check_exact=True)
+        tables = [run.table(name) for run in (one, other)]
+        # how the gains were found stands in the history of a run that computes them
+        tables = [table.drop(columns=table.filter(like="solve_").columns) for table in tables]
+        pd.testing.assert_frame_equal(*tables, check_exact=True)
     ours, theirs = (load_file(r.model_folder / "model.safetensors") for r in (one, other))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -196,6 +199,7 @@ def test_a_gpu_runs_every_command(u2a, tmp_path: Path, dtype: str):
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
 def test_lora_saves_an_adapter_that_loads(u2a, scenario: Path, tmp_path: Path):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM

@@ -151,7 +151,12 @@ def test_a_run_deleted_under_its_job_leaves_nothing(folder: Path, settings: Sett
     until(lambda: steps(run) >= 1)
     worker = run.lock.worker()
     assert worker is not None
-    shutil.rmtree(run.path)
+
+    def deleted() -> bool:  # a file that is written meanwhile can keep one try from ending
+        shutil.rmtree(run.path, ignore_errors=True)
+        return not run.path.exists()
+
+    until(deleted)
     until(lambda: not worker.is_running())
     assert not run.path.exists()
 

@@ -123,7 +123,7 @@ def test_reply_frequencies_follow_the_policy(policy: Policy):
     assert bool(((counts - chances).abs() <= 4.5 * error + 1e-3).all())
 
 
-@pytest.mark.parametrize(("parameters", "share"), [("full", 1.0), ("last_n", 0.3), ("lora", 0.2)])
+@pytest.mark.parametrize(("parameters", "share"), [("full", 1.0), ("last_n", 0.3), ("lora", 0.35)])
 def test_only_the_chosen_parameters_train(scenario: Path, parameters: str, share: float):
     settings = load_settings(scenario).model.model_copy(update={"parameters": parameters})
     model = load_policy(settings).model

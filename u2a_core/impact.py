@@ -110,7 +110,7 @@ class ImpactCurves:
         first = self._groups()[0]
         solve = self._tried(first, 1e-6)  # any small ω gives ‖∇ℓ‖
         length = max(
-            math.sqrt(sum(float(t[i].double().square().sum()) for t in solve.gradient.values()))
+            params.norm({name: tensor[i] for name, tensor in solve.gradient.items()})
             for i in range(len(first))
         )
         omega = 2 * self.lam * 1e-3 * theta / max(length, 1e-30)

@@ -243,8 +243,8 @@ def moved(origin: Parameters, shift: Parameters, row: int) -> Parameters:
 
 
 def _norms(stacked: Parameters) -> Float[Tensor, " m"]:
-    squares = [tensor.double().flatten(1).square().sum(1) for tensor in stacked.values()]
-    return torch.stack(squares).sum(0).sqrt().cpu()
+    squares = [tensor.flatten(1).norm(dim=1).cpu().double() ** 2 for tensor in stacked.values()]
+    return torch.stack(squares).sum(0).sqrt()
 
 
 def _put(stacked: Parameters, place: Tensor, rows: Parameters) -> Parameters:

@@ -72,6 +72,7 @@ def _curves(
     run.write_table("samples", _impact_samples(experiment, curves, table))
     first = table[(table["omega"] == omegas[0]) & table["converged"].astype(bool)]
     return {
+        "data": {"slopes_see": "the trained parameters"},  # whose inner problem is solved
         "method": settings.inner.method,
         "lam": settings.impact.lam,
         "samples": len(samples),

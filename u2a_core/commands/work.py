@@ -79,7 +79,7 @@ def finish(run: Run, experiment: Experiment, watch: Watch, facts: dict[str, Any]
         "command": run.config()["command"],
         **facts,
         "seconds": round(watch.seconds, 2),
-        "data": describe(experiment),
+        "data": describe(experiment) | facts.get("data", {}),
     }
     report = cast("dict[str, Any]", json.loads(json.dumps(report, default=_plain)))
     run.write_report(report)

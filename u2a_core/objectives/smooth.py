@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from u2a_core.errors import ConfigError
 from u2a_core.losses import response_log_probs
 from u2a_core.objectives.protocol import Objective, gradient_parts, mean_estimate
-from u2a_core.types import Batch, Estimate
+from u2a_core.types import Batch, Estimate, TokenLogProbs
 
 if TYPE_CHECKING:
     from u2a_core.types import Parameters
@@ -44,7 +44,7 @@ class SmoothObjective(Objective, Protocol):
         with torch.no_grad():
             for batch in self.batches:
                 log_probs = response_log_probs(model, batch)
-                self._put(found, log_probs.sums().double(), log_probs.index)
+                self._put(found, log_probs)
         return found
 
     def values_and_parts(
@@ -55,8 +55,7 @@ class SmoothObjective(Objective, Protocol):
 
         def value(rows: Batch) -> Tensor:
             log_probs = response_log_probs(model, rows)
-            sums = log_probs.sums().double()
-            return self._put(found, sums, log_probs.index).sum() / len(found)
+            return self._put(found, log_probs).sum() / len(found)
 
         part = self.unit_of() % splits
         return found, gradient_parts(model, self.batches, part, splits, value)
@@ -76,12 +75,12 @@ class SmoothObjective(Objective, Protocol):
         return torch.zeros(int(self.unit_of().max()) + 1, dtype=torch.float64)
 
     def _put(
-        self, found: Float[Tensor, " units"], sums: Float[Tensor, " b"], index: Int[Tensor, " b"]
+        self, found: Float[Tensor, " units"], log_probs: TokenLogProbs
     ) -> Float[Tensor, " some"]:
         """The terms of some rows, which are also written where they belong."""
-        terms = self.terms(sums, index)
-        units = torch.unique(self.unit_of()[index.cpu()])
-        found[units] = terms.detach().cpu()
+        index = log_probs.index.cpu()  # one number a row, and not every device has float64
+        terms = self.terms(log_probs.sums().cpu().double(), index)
+        found[torch.unique(self.unit_of()[index])] = terms.detach()
         return terms
 
 
