@@ -53,14 +53,25 @@ def _facts(row: pd.Series) -> list[str]:
     return lines
 
 
+def _alike(one: Run, other: Run) -> bool:
+    """Whether two runs are of the same negatives, model and method."""
+    ours, theirs = one.settings(), other.settings()
+    same = one.report()["data"]["negatives_sha256"] == other.report()["data"]["negatives_sha256"]
+    return same and ours.model == theirs.model and ours.inner.method == theirs.inner.method
+
+
 def _curve(sample: str, run: Run) -> None:
-    """The sample's impact curve, from the newest impact run on the same negatives."""
-    space, sha = parts.workspace(), run.report()["data"]["negatives_sha256"]
+    """The sample's impact curve, from the newest impact run of the same model and method."""
+    space = parts.workspace()
     for other in (*space.runs(), *space.shipped()):
-        if other.config()["command"] != "impact" or not other.finished:
+        if other.config()["command"] != "impact" or not other.finished or not _alike(run, other):
             continue
         curves = other.table("curves")
-        if other.report()["data"]["negatives_sha256"] == sha and sample in set(curves["id"]):
+        if sample in set(curves["id"]):
+            st.caption(
+                f"Impact curve from {parts.plain(space.identify(other))}, "
+                f"λ = {other.report()['lam']:g}"
+            )
             own = curves[curves["id"] == sample]
             st.plotly_chart(
                 figures.impact_curves(own, parts.mode(), selected=sample), theme=None,

@@ -115,3 +115,10 @@ def test_ridge_tells_the_curvature_that_it_leaves_out():
 def test_lam_must_be_positive(kind):
     with pytest.raises(ConfigError, match="must be positive; got 0"):
         kind(0.0)
+
+
+def test_where_the_first_step_finds_no_positive_curvature_there_is_no_answer():
+    with pytest.raises(NumericalError, match=r"Raise outer\.damping"):
+        ConjugateGradient(LAM, damping=1e-6).solve(
+            vector(), product=product(matrix(-5.0, -5, -5, -5, -5, -5))
+        )

@@ -159,7 +159,7 @@ def test_agreement_is_that_of_scipy():
 
 def test_agreement_of_too_few_points_is_not_a_number():
     found = agreement(np.array([1.0, 2.0]), np.array([1.0, 2.0]))
-    assert math.isnan(found["spearman"])
+    assert found["spearman"] is None
     assert found["n"] == 2
     assert found["intervals"] == {}
 
@@ -176,3 +176,18 @@ def test_a_curve_that_ended_counts_as_not_converged_at_every_later_weight():
     found = summary(table, samples=2, omegas=[0.1, 0.2, 0.3])
     assert [part["converged_share"] for part in found["per_omega"]] == [0.5, 0.5, 0.0]
     assert found["converged_share"] == pytest.approx(2 / 6)
+
+
+def test_the_rounding_error_is_that_of_the_numbers_own_precision():
+    assert 1e-19 < curves_of().rounding() < 1e-14
+
+
+def test_points_of_one_sample_are_drawn_together():
+    """Each sample five times over: the intervals are those of the samples, not of five times n."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=30)
+    y = x + 0.3 * generator.normal(size=30)
+    once = agreement(x, y)
+    five = agreement(np.repeat(x, 5), np.repeat(y, 5), np.repeat(np.arange(30), 5))
+    for name in ("spearman", "slope", "rmse"):
+        assert five["intervals"][name] == pytest.approx(once["intervals"][name], rel=1e-2)

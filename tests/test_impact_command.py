@@ -1,7 +1,6 @@
 """`u2a impact` end to end on a small copy of the embedded scenario; what is said of curvature."""
 
 import json
-import math
 from pathlib import Path
 
 import pandas as pd
@@ -36,7 +35,8 @@ def test_the_report_has_predictions_and_measurements_for_every_weight(u2a, tmp_p
 
 
 def test_stopped_and_resumed_curves_are_the_uninterrupted_ones(scenario: Path, tmp_path: Path):
-    settings = override(load_settings(scenario), (*FEW, "--impact.workers", "1"))
+    words = ("--impact.samples", "40", "--impact.omegas", "0.005", "--impact.workers", "1")
+    settings = override(load_settings(scenario), words)
     whole = Run.create(tmp_path / "whole", "impact", settings)
     commands.execute(whole, commands.Watch(whole), commands.run_impact)
     run = Run.create(tmp_path / "parts", "impact", settings)
@@ -44,9 +44,9 @@ def test_stopped_and_resumed_curves_are_the_uninterrupted_ones(scenario: Path, t
     def one_group() -> bool:
         return run.has_table("curves")
 
-    with pytest.raises(commands.Stopped, match="after 16 of 20 samples"):
+    with pytest.raises(commands.Stopped, match="after 32 of 40 samples"):
         commands.execute(run, commands.Watch(run, stopping=one_group), commands.run_impact)
-    assert run.table("curves")["sample"].nunique() == 16
+    assert run.table("curves")["sample"].nunique() == 32
     commands.execute(run, commands.Watch(run), commands.run_impact)
     for name in ("curves", "samples"):
         pd.testing.assert_frame_equal(run.table(name), whole.table(name), check_exact=True)
@@ -69,7 +69,7 @@ def test_named_samples_are_measured(u2a, tmp_path: Path):
     assert json.loads(out)["samples"] == 2
     curves = Run.open(tmp_path / "i").table("curves")
     assert list(curves["id"]) == ["n001", "n003"]
-    assert math.isnan(json.loads(out)["per_omega"][0]["estimators"]["linear"]["spearman"])
+    assert json.loads(out)["per_omega"][0]["estimators"]["linear"]["spearman"] is None
 
 
 def test_without_pairs_the_models_own_replies_are_the_candidates(u2a, tmp_path: Path, scenario):
@@ -187,3 +187,57 @@ def test_lora_is_reweighted_with_slopes_in_either_space(u2a, tmp_path: Path, spa
     assert report["identity_error"] < 1e-3
     files = {file.name for file in (tmp_path / "w" / "model").iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json"} <= files
+
+
+def test_curves_are_in_float32_whatever_the_models_number_format(u2a, tmp_path: Path):
+    arguments = ("--impact.samples", "3", "--impact.omegas", "0.005", "--model.dtype")
+    tables = []
+    for dtype in ("float32", "bfloat16"):
+        code, out, _ = u2a("impact", *arguments, dtype, "--out", tmp_path / dtype, "--json")
+        assert code == 0
+        assert json.loads(out)["data"]["dtype"] == "float32"
+        tables.append(Run.open(tmp_path / dtype).table("curves"))
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_impacts_that_drown_in_rounding_are_told(u2a, tmp_path: Path):
+    arguments = ("--impact.samples", "3", "--impact.omegas", "1e-7", "--out", tmp_path / "i")
+    code, out, _ = u2a("impact", *arguments, "--json")
+    assert code == 0
+    assert "their measurements are noise" in " ".join(json.loads(out)["warnings"])
+
+
+def test_a_retain_term_is_said_to_be_left_out(u2a, tmp_path: Path):
+    arguments = ("--impact.samples", "3", "--impact.omegas", "0.005", "--inner.method", "graddiff")
+    code, out, _ = u2a("impact", *arguments, "--out", tmp_path / "i")
+    assert code == 0
+    assert "the retain term (λ_r = 1) is left out" in " ".join(out.split())
+
+
+def test_a_damping_that_is_too_small_for_a_step_ends_the_command(u2a, tmp_path: Path):
+    arguments = ("--outer.curvature", "cg", "--outer.damping", "1e-9", "--inner.lam", "1e-6")
+    code, _, error = u2a("gains", *arguments, "--objective.splits", "0", "--out", tmp_path / "g")
+    if code == 0:  # positive along the gradient, negative later: told all the same
+        assert Run.open(tmp_path / "g").report()["warnings"]
+    else:
+        assert code == 3
+        assert "Raise outer.damping" in error
+
+
+def test_there_are_no_more_parts_than_prompts(u2a, tmp_path: Path):
+    arguments = ("--objective.max_prompts", "5", "--objective.splits", "40", "--json")
+    code, out, _ = u2a("gains", *arguments, "--out", tmp_path / "g")
+    assert code == 0
+    assert json.loads(out)["parts"] == 5
+
+
+@pytest.mark.parametrize("omegas", ["null", "[[0.1]]", "{a: 1}"])
+def test_weights_of_another_kind_in_the_file_are_told(
+    u2a, scenario: Path, tmp_path: Path, omegas: str
+):
+    text = scenario.read_text(encoding="utf-8") + f"\nimpact:\n  omegas: {omegas}\n"
+    file = scenario.parent / f"omegas-{len(omegas)}.yaml"
+    file.write_text(text, encoding="utf-8")
+    code, _, error = u2a("impact", "--out", tmp_path / "i", config=file)
+    assert code == 2
+    assert "impact.omegas" in error

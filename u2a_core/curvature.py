@@ -100,7 +100,8 @@ class ConjugateGradient:
         δ‖u‖/‖vector‖, what the damping leaves of the undamped one.
 
         Raises:
-            NumericalError: if a product is not finite.
+            NumericalError: if a product is not finite, or the first step finds no positive
+                curvature.
         """
         length = params.norm(vector)
         if length == 0:
@@ -118,6 +119,12 @@ class ConjugateGradient:
             return params.axpy(damping, v, hessian(v))
 
         value, steps, least = _iterate(damped, vector, self.tolerance, self.max_steps)
+        if steps == 0:
+            raise NumericalError(
+                f"H + δI must be positive along ∇J; got a curvature of {least:.3g} with δ = "
+                f"{damping:.3g}. Raise outer.damping, set it to 0 to have it chosen, or use "
+                "outer.curvature ridge."
+            )
         residual = params.norm(params.axpy(-1.0, damped(value), vector)) / length
         return Solve(
             value=value,
@@ -125,7 +132,8 @@ class ConjugateGradient:
             steps=steps,
             # the recurrence and the true residual part ways by the products' own error
             converged=least > 0 and residual <= 2 * self.tolerance,
-            min_curvature=min(low, least - damping),
+            # what CG met adds to Lanczos only where it is negative: the difference cancels
+            min_curvature=low if low < math.inf and least > 0 else min(low, least - damping),
             neglected=damping * params.norm(value) / length,
             damping=damping,
         )

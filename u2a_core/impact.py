@@ -84,21 +84,21 @@ class ImpactCurves:
         return slopes(model, batches, loss, along=self.origin[1]).cpu().double().numpy()
 
     def rounding(self) -> float:
-        """The rounding error of J: its spread when θ₀ moves by half a unit in the last place.
+        """The rounding error of J: its spread when each parameter moves to a neighbouring number.
 
-        Each parameter goes up or down at random; the standard deviation of J over such moves.
+        Up or down at random, frozen parameters too; the standard deviation of J over such moves.
         """
-        origin, values = self.problem.origin, []
+        kept, values = params.snapshot(dict(self.problem.model.named_parameters())), []
         generator = torch.Generator().manual_seed(0)
         for _ in range(_PROBES):
             shaken = {}
-            for name, tensor in origin.items():
+            for name, tensor in kept.items():
                 up = torch.rand(tensor.shape, generator=generator).to(tensor.device) < 0.5
-                ulp = torch.finfo(tensor.dtype).eps / 2
-                shaken[name] = tensor * torch.where(up, 1 + ulp, 1 - ulp).to(tensor)
+                far = torch.where(up, math.inf, -math.inf).to(tensor)
+                shaken[name] = torch.nextafter(tensor, far)
             params.load(self.problem.model, shaken)
             values.append(float(self.objective.values(self.problem.model).mean()))
-        params.load(self.problem.model, origin)
+        params.load(self.problem.model, kept)
         return float(np.std(values, ddof=1))
 
     def grid(self, passing: Callable[[list[list[int]]], Iterator[list[int]]] = iter) -> list[float]:
@@ -217,31 +217,39 @@ def summary(curves: pd.DataFrame, samples: int, omegas: Sequence[float]) -> dict
 def _agreement(rows: pd.DataFrame, solves: int) -> dict[str, Any]:
     good = rows[rows["converged"].astype(bool)]
     contraction = rows["contraction"].dropna()
+    sample = good["sample"].to_numpy()
     return {
         "converged_share": len(good) / solves,
         "contraction": {
-            "median": float(contraction.median()) if len(contraction) else math.nan,
-            "max": float(contraction.max()) if len(contraction) else math.nan,
+            "median": float(contraction.median()) if len(contraction) else None,
+            "max": float(contraction.max()) if len(contraction) else None,
         },
         "estimators": {
-            name: agreement(good[name].to_numpy(), good["measured"].to_numpy())
+            name: agreement(good[name].to_numpy(), good["measured"].to_numpy(), sample)
             for name in ESTIMATORS
         },
     }
 
 
-def agreement(predicted: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
+def agreement(
+    predicted: np.ndarray, measured: np.ndarray, samples: np.ndarray | None = None
+) -> dict[str, Any]:
     """Spearman's ρ, R² against y = x, the slope of measured on predicted, and the RMSE.
 
-    With 95 % percentile bootstrap intervals over the points; NaN for fewer than three points.
+    With 95 % percentile bootstrap intervals over `samples`, the owner of each point (default: each
+    its own); None for fewer than three points.
     """
-    found = dict(zip(_NAMES, _statistics(predicted, measured), strict=True))
+    values = _statistics(predicted, measured)
+    found = {n: None if math.isnan(v) else v for n, v in zip(_NAMES, values, strict=True)}
+    owners = np.arange(len(predicted)) if samples is None else samples
+    own = [np.flatnonzero(owners == owner) for owner in np.unique(owners)]
     generator = np.random.default_rng(0)
     intervals: dict[str, list[float]] = {}
-    if len(predicted) >= 3:
-        draws = generator.integers(len(predicted), size=(_RESAMPLES, len(predicted)))
-        values = np.array([_statistics(predicted[row], measured[row]) for row in draws])
-        bounds = np.nanquantile(values, [0.025, 0.975], axis=0).T
+    if len(own) >= 3 and not math.isnan(values[0]):
+        draws = generator.integers(len(own), size=(_RESAMPLES, len(own)))
+        rows = [np.concatenate([own[i] for i in draw]) for draw in draws]
+        drawn = np.array([_statistics(predicted[row], measured[row]) for row in rows])
+        bounds = np.nanquantile(drawn, [0.025, 0.975], axis=0).T
         intervals = {n: [float(a), float(b)] for n, (a, b) in zip(_NAMES, bounds, strict=True)}
     return {**found, "n": len(predicted), "intervals": intervals}
 

@@ -56,7 +56,7 @@ class ProximalSolve:
         contraction: the largest ratio of successive fixed-point steps; above 1 they grow. NaN
             where the first step was the solution to rounding.
         steps: gradients used.
-        converged: whether the residual is within `VALID`.
+        converged: whether the residual is within `VALID` and the steps were shrinking.
     """
 
     shift: Parameters
@@ -176,7 +176,8 @@ def solve_proximal(
     grown = torch.zeros(count, dtype=torch.long)
     while bool(active.any()):
         found, grown, active = fixed_point.step(found, grown, active)
-    return replace(found, converged=found.residual <= VALID)
+    near = (found.residual <= VALID) & ~(found.contraction >= 1)
+    return replace(found, converged=near | (found.residual <= _TOLERANCE))
 
 
 def _begun(problem: InnerProblem, rows: Batch, start: Parameters | None) -> ProximalSolve:

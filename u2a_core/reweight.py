@@ -57,7 +57,9 @@ class Scorer:
     def curvature(self) -> Ridge | ConjugateGradient:
         """H with the inner problem's λ, or the one that its budget of steps implies."""
         inner = self.problem.settings
-        lam = inner.lam or implied_lam(inner.learning_rate, inner.steps)
+        cold = self.outer.restart == "cold"
+        steps = self.outer.steps_per_round if cold else inner.steps
+        lam = inner.lam or implied_lam(inner.learning_rate, steps)
         if self.outer.curvature == "ridge":
             return Ridge(lam)
         dtype = next(iter(self.problem.origin.values())).dtype
@@ -113,7 +115,7 @@ class Scorer:
             ),
             objective=objective,
             solve=replace(solve, value={}),
-            errors=_standard_errors(found[1:]),
+            errors=_standard_errors(found[1:], objective.n),
             parts=len(found) - 1,
         )
         if not check:
@@ -141,6 +143,7 @@ class Scorer:
             solve = curvature.solve(gradient, product=product)
             curvature = replace(curvature, damping=solve.damping, lanczos_steps=0)
             rest = [curvature.solve(piece, product=product) for piece in pieces]
+            solve = replace(solve, converged=solve.converged and all(r.converged for r in rest))
         return solve, [solve.value, *(part.value for part in rest if len(pieces) > 1)]
 
 
@@ -153,12 +156,17 @@ def _check_signal(pieces: list[Parameters], objective: Estimate) -> None:
         )
 
 
-def _standard_errors(parts: Float[Tensor, "d n"]) -> Float[Tensor, " n"]:
-    """Of the sum over d independent parts of equal size: √(d·Var)."""
-    count = len(parts)
+def _standard_errors(parts: Float[Tensor, "d n"], units: int) -> Float[Tensor, " n"]:
+    """Of the sum over d independent parts, each expected to give its share of the units.
+
+    √(d/(d−1)·Σ_g (c_g − share_g·Σc)²), which for parts of equal size is √(d·Var).
+    """
+    count, parts = len(parts), parts.double()
     if count < 2:
         return torch.full(parts.shape[1:], math.nan, dtype=torch.float64)
-    return (count * parts.double().var(0)).sqrt()
+    sizes = [len(range(part, units, count)) for part in range(count)]
+    shares = torch.tensor(sizes, dtype=torch.float64)[:, None] / units
+    return (count / (count - 1) * (parts - shares * parts.sum(0)).square().sum(0)).sqrt()
 
 
 def _checked(error: float, values: Float[Tensor, " n"]) -> float:
@@ -193,9 +201,12 @@ def mirror_descent(
                 report.slopes,
                 most=outer.per_round,
                 sparsity=outer.sparsity,
-                before=accumulated_gains(state.gain_path) if state.gain_path else None,
+                before=-torch.stack(state.slope_path).sum(0) if state.slope_path else None,
             )
-            gains = marginal_gain(report.slopes, weights, sparsity=outer.sparsity)
+            entering = 1 / (int(weights.support.sum()) + outer.entering)
+            gains = marginal_gain(
+                report.slopes, weights, sparsity=outer.sparsity, entering=entering
+            )
             report = replace(report, gains=gains)
         moved = exponentiated_gradient(
             weights,

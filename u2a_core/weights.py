@@ -158,8 +158,8 @@ def enter(
         slopes: ⟨H⁻¹∇J, ∇ℓ_k⟩.
         most: m, the number of candidates.
         sparsity: β.
-        before: gains summed over the earlier rounds. A sample also needs a positive sum with this
-            round's: one round's noise lets nobody in.
+        before: −⟨u, ∇ℓ_k⟩ summed over the earlier rounds. A sample also needs a positive sum with
+            this round's: one round's noise lets nobody in.
 
     Returns:
         The new weights; the same where no sample enters.

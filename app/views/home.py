@@ -94,8 +94,12 @@ def _outcome(run: Run) -> str:
     if report["command"] == "impact":
         found = report["per_omega"][0]["estimators"]["linear"]
         bounds = found["intervals"].get("spearman")
-        known = f"[{bounds[0]:.3f}, {bounds[1]:.3f}], " if bounds else ""
-        return f"predicted vs measured ρ = {found['spearman']:.3f} ({known}n = {found['n']})"
+        if bounds is None:
+            return f"impact of {report['samples']} samples"
+        return (
+            f"predicted vs measured ρ = {found['spearman']:.3f} "
+            f"[{bounds[0]:.3f}, {bounds[1]:.3f}] (95 %, n = {found['n']})"
+        )
     reward = (report.get("reward") or {}).get("after")
     if reward is None:
         return ""

@@ -45,6 +45,7 @@ def page() -> None:
     else:
         parts.stale_note(run)
         _numbers(run.report())
+        parts.warnings(run)
     linked(name)
     if run.finished:
         _agreement(run, name)
@@ -83,7 +84,7 @@ def _numbers(report: dict[str, Any]) -> None:
         row, "Solved", f"{report['converged_share']:.1%}",
         f"of {report['samples'] * len(report['omegas'])} inner problems",
         help="to stationarity, with a residual of at most 0.01; the others lie beyond a validity "
-        "limit: successive steps grow, and no minimum is certified",
+        "limit: successive steps do not shrink to a solution, and no minimum is certified",
     )  # fmt: skip
     linear, check = first["estimators"]["linear"], first["estimators"]["trapezoid"]
     _statistic(row, f"Linear, ρ at {omega}", linear, "spearman",
@@ -175,8 +176,9 @@ def _sample(run: Run, curves: pd.DataFrame, chosen: str | None) -> None:
         if len(ended):
             st.caption(
                 f"Validity limit: at ω = {ended['omega'].iloc[0]:.3g} the steps of the inner "
-                f"solve grow (residual {ended['residual'].iloc[0]:.2g}); no minimum is certified "
-                "there, and the curve ends."
+                f"solve do not shrink to a solution (residual {ended['residual'].iloc[0]:.2g}, "
+                f"contraction {ended['contraction'].iloc[0]:.2f}); no minimum is certified there, "
+                "and the curve ends."
             )
 
 

@@ -28,11 +28,16 @@ if TYPE_CHECKING:
     from u2a_core.experiment import Experiment
 
 _POLL_S = 0.2
+_CLEAR = 100
+"""How many times J's rounding error an impact must be to be measured well."""
 
 
 def run_impact(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
     """`u2a impact`: the impact curves of chosen samples, group by group; stops after any."""
-    experiment = load(settings, watch)
+    watch.before = max((line.seconds for line in run.progress()), default=0.0)
+    # δ would drown in the rounding of half precision, whatever the settings ask for elsewhere
+    precise = settings.model.model_copy(update={"dtype": "float32"})
+    experiment = load(settings.model_copy(update={"model": precise}), watch)
     samples = chosen_samples(settings, experiment)
     with _steady(experiment):
         facts = _curves(run, settings, experiment, samples, watch)
@@ -71,6 +76,19 @@ def _curves(
     run.write_table("curves", table)
     run.write_table("samples", _impact_samples(experiment, curves, table))
     first = table[(table["omega"] == omegas[0]) & table["converged"].astype(bool)]
+    smallest = float(first["measured"].abs().median()) if len(first) else None
+    warnings, notes = [], []
+    if smallest is not None and smallest < _CLEAR * rounding:
+        warnings.append(
+            f"Half of the impacts at the smallest weight are below {smallest:.2g}, less than "
+            f"{_CLEAR} times the rounding error of J ({rounding:.2g}): their measurements are "
+            "noise. Give larger weights (impact.omegas)."
+        )
+    if settings.inner.retain_weight:
+        notes.append(
+            "The curves are of each sample's own proximal problem: the retain term "
+            f"(λ_r = {settings.inner.retain_weight:g}) is left out of it."
+        )
     return {
         "data": {"slopes_see": "the trained parameters"},  # whose inner problem is solved
         "method": settings.inner.method,
@@ -79,7 +97,9 @@ def _curves(
         "objective": dataclasses.asdict(objective),
         "objective_kind": type(curves.objective).__name__,
         "rounding": rounding,
-        "smallest_impact": float(first["measured"].abs().median()) if len(first) else None,
+        "smallest_impact": smallest,
+        "warnings": warnings,
+        "notes": notes,
         **summary(table, len(samples), omegas),
     }
 
@@ -132,7 +152,6 @@ def _measured(
     if run.has_table("curves"):
         known = run.table("curves")
         rows = cast("list[dict[str, Any]]", known.to_dict("records"))
-        watch.before = max((line.seconds for line in run.progress()), default=0.0)
     done, total = {int(row["sample"]) for row in rows}, len(curves.samples)
     stage, ids = "measuring curves", [sample.id for sample in experiment.negatives.samples]
     watch.tell(stage, len(done), total)
@@ -142,9 +161,10 @@ def _measured(
         for group, future in zip(groups, pending, strict=True):
             while not future.done() and not watch.stopping():
                 wait([future], timeout=_POLL_S)
-            if not future.done():
+            if watch.stopping():  # what is at work is waited for, and kept
                 for other in pending:
                     other.cancel()
+            if future.cancelled():
                 raise Stopped(f"after {len(done)} of {total} samples")
             rows += [{"id": ids[int(row["sample"])], **row} for row in future.result()]
             done.update(group)

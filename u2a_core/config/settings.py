@@ -38,7 +38,10 @@ def _grid(value: Any) -> Any:
     """A list of ω in (0, 1], ascending; or auto."""
     if value == "auto":
         return value
-    found = sorted({float(omega) for omega in _listed(value)})
+    listed = _listed([value] if isinstance(value, int | float) else value)
+    if not isinstance(listed, list | tuple) or any(isinstance(o, list | dict) for o in listed):
+        raise ValueError("must be weights between commas, as in 0.001,0.003, or auto")
+    found = sorted({float(omega) for omega in listed if omega is not None})
     if not found:
         raise ValueError("must hold at least one weight, as in 0.001,0.003, or be auto")
     if not (found[0] > 0 and found[-1] <= 1):

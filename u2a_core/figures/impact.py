@@ -85,7 +85,8 @@ def calibration(
 
 
 def _markers(figure: go.Figure, curves: pd.DataFrame, mode: Mode, *, faint: bool) -> None:
-    """Every sample: a line for its prediction, markers where J was measured."""
+    """Every sample: a line for its prediction, markers where J was measured; each by its sign."""
+    solved = curves[curves["converged"].astype(bool)]
     for name, part, colour in (
         ("helps", curves[curves["linear"] > 0], HELPS[mode]),
         ("hurts", curves[curves["linear"] <= 0], HURTS[mode]),
@@ -96,7 +97,7 @@ def _markers(figure: go.Figure, curves: pd.DataFrame, mode: Mode, *, faint: bool
             line={"color": faded(colour) if faint else colour, "width": 1}, hoverinfo="skip",
             opacity=0.5, showlegend=not faint,
         )  # fmt: skip
-        good = part[part["converged"].astype(bool)]
+        good = solved[(solved["measured"] > 0) == (name == "helps")]
         figure.add_scatter(
             x=good["omega"], y=good["measured"], mode="markers", name=f"measured, {name}",
             marker={"color": colour, "size": 6, "opacity": 0.25 if faint else 0.9},

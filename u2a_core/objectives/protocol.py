@@ -29,7 +29,7 @@ class Objective(Protocol):
     def value_and_parts(
         self, model: nn.Module, *, seed: int, splits: int
     ) -> tuple[Estimate, list[Parameters]]:
-        """J, and for each of `splits` parts of the prompts its contribution to ∇J."""
+        """J, and for each of `splits` parts of the prompts, or one a prompt, its share of ∇J."""
         ...
 
     def value_and_gradient(self, model: nn.Module, *, seed: int) -> tuple[Estimate, Parameters]:

@@ -89,6 +89,7 @@ class SampledReward(Objective):
         self, model: nn.Module, *, seed: int, splits: int
     ) -> tuple[Estimate, list[Parameters]]:
         """J and the policy gradient E[A·∇log π(y|x)], log π the sequence sum."""
+        splits = min(splits, len(self.prompts))
         rollouts, rewards = self._draw(model, seed)
         advantages = leave_one_out_advantages(rewards).flatten() / rewards.numel()
 

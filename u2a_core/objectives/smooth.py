@@ -57,6 +57,7 @@ class SmoothObjective(Objective, Protocol):
             log_probs = response_log_probs(model, rows)
             return self._put(found, log_probs).sum() / len(found)
 
+        splits = min(splits, len(found))
         part = self.unit_of() % splits
         return found, gradient_parts(model, self.batches, part, splits, value)
 

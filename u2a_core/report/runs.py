@@ -140,7 +140,7 @@ def _show_impact(console: Console, run: Run, report: dict[str, Any]) -> None:
         view.add_row(
             f"{row['omega']:.2g}",
             f"{row['converged_share']:.0%}",
-            f"{row['contraction']['max']:.2g}",
+            "–" if row["contraction"]["max"] is None else f"{row['contraction']['max']:.2g}",
             *(_bounded(row["estimators"][e], key) for e, keys in shown.items() for key in keys),
         )
     console.print(view)
