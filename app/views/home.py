@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from functools import partial
+from typing import Any
 
 import psutil
 import streamlit as st
@@ -92,20 +93,25 @@ def _outcome(run: Run) -> str:
     if report["command"] == "gains":
         return f"{report['helps']} of {report['data']['negatives']} samples help when unlearned"
     if report["command"] == "impact":
-        found = report["per_omega"][0]["estimators"]["linear"]
-        bounds = found["intervals"].get("spearman")
-        if bounds is None:
-            return f"impact of {report['samples']} samples"
-        return (
-            f"predicted vs measured ρ = {found['spearman']:.3f} "
-            f"[{bounds[0]:.3f}, {bounds[1]:.3f}] (95 %, n = {found['n']})"
-        )
+        return _agreement(report)
     reward = (report.get("reward") or {}).get("after")
     if reward is None:
         return ""
     return (
         f"reward ↑ {reward['mean']:+.3f} [{reward['low']:+.3f}, {reward['high']:+.3f}] "
         f"(95 %, n = {reward['n']})"
+    )
+
+
+def _agreement(report: dict[str, Any]) -> str:
+    """How well an impact run's predictions met its measurements, at the smallest weight."""
+    found = report["per_omega"][0]["estimators"]["linear"]
+    bounds = found["intervals"].get("spearman")
+    if bounds is None:
+        return f"impact of {report['samples']} samples"
+    return (
+        f"predicted vs measured ρ = {found['spearman']:.3f} "
+        f"[{bounds[0]:.3f}, {bounds[1]:.3f}] (95 %, n = {found['n']})"
     )
 
 
