@@ -93,9 +93,9 @@ class ImpactCurves:
         for _ in range(_PROBES):
             shaken = {}
             for name, tensor in kept.items():
-                up = torch.rand(tensor.shape, generator=generator).to(tensor.device) < 0.5
-                far = torch.where(up, math.inf, -math.inf).to(tensor)
-                shaken[name] = torch.nextafter(tensor, far)
+                up = torch.rand(tensor.shape, generator=generator) < 0.5
+                far = torch.where(up, math.inf, -math.inf).to(tensor.dtype)
+                shaken[name] = torch.nextafter(tensor.cpu(), far)
             params.load(self.problem.model, shaken)
             values.append(float(self.objective.values(self.problem.model).mean()))
         params.load(self.problem.model, kept)

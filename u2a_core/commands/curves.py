@@ -68,13 +68,13 @@ def _curves(
     """Measures the curves, writes their tables; what the report says of them."""
     watch.tell("J and its gradient", 0, 1)
     curves = ImpactCurves(experiment.problem, experiment.smooth, samples, settings.impact.lam)
-    objective = mean_estimate(curves.origin[0])
+    objective, linear = mean_estimate(curves.origin[0]), curves.slopes
     rounding = curves.rounding()
     watch.tell("J and its gradient", 1, 1, {"objective": objective.mean})
     omegas = _omegas(run, curves, settings, watch)
     table = _measured(run, curves, omegas, experiment, watch)
     run.write_table("curves", table)
-    run.write_table("samples", _impact_samples(experiment, curves, table))
+    run.write_table("samples", _impact_samples(experiment, samples, linear, table))
     first = table[(table["omega"] == omegas[0]) & table["converged"].astype(bool)]
     smallest = float(first["measured"].abs().median()) if len(first) else None
     warnings, notes = [], []
@@ -200,11 +200,11 @@ def _ordered(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _impact_samples(
-    experiment: Experiment, curves: ImpactCurves, table: pd.DataFrame
+    experiment: Experiment, chosen: tuple[int, ...], slopes: np.ndarray, table: pd.DataFrame
 ) -> pd.DataFrame:
     """One row per chosen sample: texts, slope at θ₀, and the validity limit of its curve."""
-    samples = samples_table(experiment).iloc[list(curves.samples)].copy()
-    samples["slope"] = curves.slopes[list(curves.samples)]
+    samples = samples_table(experiment).iloc[list(chosen)].copy()
+    samples["slope"] = slopes[list(chosen)]
     good = table[table["converged"].astype(bool)]
     samples["limit"] = samples["id"].map(good.groupby("id")["omega"].max())
     ended = set(table.loc[~table["converged"].astype(bool), "id"])
