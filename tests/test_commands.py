@@ -191,8 +191,9 @@ def test_preference_objective_and_learned_reward_run(u2a, scenario: Path, tmp_pa
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_gpu_runs_every_command(u2a, tmp_path: Path, dtype: str):
     device = ("--model.device", "cuda", "--model.dtype", dtype, "--json")
-    for command in ("gains", "reweight", "unlearn"):
-        code, _, err = u2a(command, *device, "--out", tmp_path / command)
+    few = ("--impact.samples", "3", "--impact.omegas", "0.002")
+    for command in ("gains", "impact", "reweight", "unlearn"):
+        code, _, err = u2a(command, *device, *few, "--out", tmp_path / command)
         assert code == 0, err
     arguments = ("--weights", tmp_path / "reweight", "--out", tmp_path / "replay")
     assert u2a("unlearn", *arguments, *device)[0] == 0
