@@ -33,7 +33,7 @@ def test_an_empty_section_list_gives_the_defaults(tmp_path: Path):
     [
         ("inner: {stepz: 3}", r"inner.stepz: is no setting \(did you mean inner.steps\?\)"),
         ("inner: {steps: 0}", "inner.steps: .*greater than or equal to 1; got 0"),
-        ("inner: {method: rlhf}", "inner.method: .*'ga', 'graddiff' or 'npo'; got 'rlhf'"),
+        ("inner: {method: rlhf}", "inner.method: .*'npo' or 'simnpo'; got 'rlhf'"),
         ("inner: {method: graddiff}", "data.retain must name a retain set"),
         ("objective: {samples: 1}", "objective.samples: .*; got 1"),
         ("outer: {step_size: -1}", "outer.step_size: .*; got -1"),

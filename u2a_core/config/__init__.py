@@ -1,19 +1,19 @@
 """Every setting, once: the models, and how they are read from files and command lines."""
 
+from u2a_core.config.evidence import AblationSettings, BaselineSettings, EvaluationSettings
 from u2a_core.config.paths import resolved, there
-from u2a_core.config.reading import load_settings, override, parse_settings
-from u2a_core.config.settings import (
-    DataSettings,
-    EvaluationSettings,
+from u2a_core.config.problem import (
     ImpactSettings,
     InnerSettings,
-    ModelSettings,
     ObjectiveSettings,
     OuterSettings,
-    Settings,
 )
+from u2a_core.config.reading import load_settings, override, parse_settings
+from u2a_core.config.settings import DataSettings, ModelSettings, Settings
 
 __all__ = [
+    "AblationSettings",
+    "BaselineSettings",
     "DataSettings",
     "EvaluationSettings",
     "ImpactSettings",

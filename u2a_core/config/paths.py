@@ -9,7 +9,11 @@ PATHS = {
     "model": ("path",),
     "data": ("negatives", "preferences", "objective_prompts", "retain", "prompts", "truth"),
     "objective": ("reward",),
-    "evaluation": ("reward",),
+    "evaluation": (
+        *("reward", "target", "harmful", "benign", "reference", "questions", "outsiders"),
+        *("encoder", "judge"),
+    ),
+    "baseline": ("base", "mixture"),
 }
 
 

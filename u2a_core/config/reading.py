@@ -12,7 +12,8 @@ import yaml
 from pydantic import ValidationError
 
 from u2a_core.config.paths import resolved
-from u2a_core.config.settings import Section, Settings
+from u2a_core.config.section import Section
+from u2a_core.config.settings import Settings
 from u2a_core.errors import ConfigError
 
 
