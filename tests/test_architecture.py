@@ -33,6 +33,7 @@ FLOORS = {
     "alignment": 7.5,
     "experiment": 8,
     "runs": 9,
+    "ablation": 9.2,
     "results": 9.3,
     "commands": 9.5,
     "jobs": 10.5,
@@ -92,7 +93,8 @@ def test_heavy_libraries_stay_where_they_belong(library: str, allowed: set[str])
 
 
 @pytest.mark.parametrize(
-    "module", ["runs", "jobs", "figures", "config", "data", "types", "metrics", "demo.world"]
+    "module",
+    ["runs", "jobs", "figures", "config", "data", "types", "metrics", "demo.world", "ablation"],
 )
 def test_what_the_workbench_reads_imports_no_torch(module: str):
     code = (
@@ -116,7 +118,7 @@ def test_catching_everything_happens_at_three_boundaries_only():
         ("parts.py", "Exception"),
         ("rewards.py", "(Exception, SystemExit)"),
         ("work.py", "BaseException"),  # writes the state, and raises again
-        ("run.py", "BaseException"),  # tells the demo's workers to stop, and raises again
+        ("arms.py", "BaseException"),  # tells the workers to stop, and raises again
     }
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 STOPPED = 130
 """Exit code of a run that was told to stop."""
 
+_ON_SETTINGS = ("gains", "impact", "reweight", "unlearn", "ablate")
+
 _HELP = """Unlearning to Align: measure what each negative sample is worth, reweight, unlearn.
 
 usage: u2a COMMAND [CONFIG.yaml] [--section.field VALUE ...] [--out DIR] [--resume] [--json]
@@ -36,6 +38,7 @@ usage: u2a COMMAND [CONFIG.yaml] [--section.field VALUE ...] [--out DIR] [--resu
   data        validate and preview the data of a config: counts, faults by line
   gains       the marginal gain of every negative sample
   impact      impact curves: what unlearning one sample alone changes, predicted and measured
+  ablate      Top-K by gains against random, all, a reward filter and optimized weights
   reweight    optimize the weights, round by round; yields weights and the U2A model
   unlearn     unlearn with uniform weights, or with --weights RUN
 
@@ -77,7 +80,7 @@ def _dispatch(arguments: list[str]) -> int:
         "demo": _demo,
         "build-demo": _build_demo,
         "data": _data,
-        **{name: _on_settings(name) for name in ("gains", "impact", "reweight", "unlearn")},
+        **{name: _on_settings(name) for name in _ON_SETTINGS},
     }
     if command not in actions:
         known = ", ".join(actions)

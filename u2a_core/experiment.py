@@ -125,8 +125,14 @@ class Experiment:
         )
 
 
-def load_experiment(settings: Settings) -> Experiment:
-    """Loads what the settings name; data first, because it fails fastest."""
+def load_experiment(settings: Settings, last: Experiment | None = None) -> Experiment:
+    """Loads what the settings name; data first, because it fails fastest.
+
+    Args:
+        settings: what to load.
+        last: an experiment whose model is put back to θ₀ and used again, if it is the same one;
+            not to be used further itself.
+    """
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)  # the initial adapter, where there is one
@@ -142,7 +148,7 @@ def load_experiment(settings: Settings) -> Experiment:
             f"inner.samples_per_step must be at most the {len(negatives)} negative samples; got "
             f"{settings.inner.samples_per_step}. Lower it, or set 0 to take all."
         )
-    policy = load_policy(settings.model)
+    policy = _policy(settings, last)
     rows, encoding = encoded(policy, negatives.samples, settings)
     loss = per_sample_loss(settings, policy, rows)
     problem = InnerProblem(
@@ -158,6 +164,16 @@ def load_experiment(settings: Settings) -> Experiment:
     return Experiment(
         settings, policy, negatives, encoding, problem, objective, tuple(pairs), truth
     )
+
+
+def _policy(settings: Settings, last: Experiment | None) -> Policy:
+    """The policy at θ₀: that of the last experiment where it began alike, else loaded."""
+    if last is None or last.settings.model != settings.model:
+        return load_policy(settings.model)
+    if settings.model.parameters == "lora" and settings.seed != last.settings.seed:
+        return load_policy(settings.model)  # another seed's adapter begins elsewhere
+    params.load(last.policy.model, last.problem.origin)
+    return last.policy
 
 
 def _truth(settings: Settings, negatives: NegativeSet) -> np.ndarray | None:

@@ -133,10 +133,9 @@ def compute(
     from u2a_core.demo.run import run_demo
 
     bodies: dict[str, commands.Command] = {
-        "gains": commands.run_gains,
+        **commands.BODIES,
         "impact": commands.run_impact,
-        "reweight": commands.run_reweight,
-        "unlearn": commands.run_unlearn,
+        "ablate": commands.run_ablate,
         "demo": run_demo,
     }
     watch = commands.Watch(run, stopping=stopping, show=show)
@@ -218,6 +217,7 @@ def _name(command: str, settings: Settings) -> str:
     kinds = {
         "gains": f"gains-{method}",
         "impact": f"impact-{method}",
+        "ablate": f"ablation-{method}",
         "reweight": f"u2a-{method}",
         "unlearn": f"{method}-{'uniform' if settings.weights == 'uniform' else 'weighted'}",
     }

@@ -25,7 +25,7 @@ from u2a_core.errors import NumericalError
 from u2a_core.objectives import Objective
 from u2a_core.types import Batch, Estimate, GainReport, Solve, Weights
 from u2a_core.unlearn import InnerProblem, hessian_product, step_seed
-from u2a_core.weights import enter, exponentiated_gradient, marginal_gain, prune
+from u2a_core.weights import enter, exponentiated_gradient, marginal_gain, prune, top_k
 
 if TYPE_CHECKING:
     from u2a_core.types import Parameters
@@ -216,6 +216,25 @@ def mirror_descent(
             effective_floor=outer.effective_floor,
         )
         return Choice(report.objective, prune(moved, below=outer.prune_below), report)
+
+    return choose
+
+
+def reselect(
+    scorer: Scorer, outer: OuterSettings, *, seed: int
+) -> Callable[[UnlearnState], Choice]:
+    """Uniform weights over k samples, chosen anew each round by the gains summed so far.
+
+    The ablation's Top-K and Bottom-K (`outer.rule`): what mirror descent's weights are worth
+    beyond a choice of samples.
+    """
+
+    def choose(state: UnlearnState) -> Choice:
+        first = state.step == 0
+        report = scorer(state.weights, seed=step_seed(seed, state.step), check=first)
+        total = accumulated_gains([*state.gain_path, report.gains])
+        ranked = total if outer.rule == "top_k" else -total
+        return Choice(report.objective, top_k(ranked, outer.k), report)
 
     return choose
 

@@ -33,14 +33,14 @@ def uniform_over(chosen: Bool[Tensor, " n"]) -> Weights:
 
 def top_k(gains: Float[Tensor, " n"], k: int) -> Weights:
     """Equal weights on the k samples with the largest gains; ties go to the earlier sample."""
-    _check_count(k, len(gains))
+    check_count(k, len(gains))
     order = torch.sort(gains, descending=True, stable=True).indices
     return uniform_over(_mask(order[:k], len(gains)))
 
 
 def random_k(n: int, k: int, *, seed: int) -> Weights:
     """Equal weights on k samples drawn without replacement."""
-    _check_count(k, n)
+    check_count(k, n)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     return uniform_over(_mask(order[:k], n))
 
@@ -214,6 +214,11 @@ def _mask(positions: Tensor, n: int) -> Bool[Tensor, " n"]:
     return torch.zeros(n, dtype=torch.bool).index_fill(0, positions, True)
 
 
-def _check_count(k: int, n: int) -> None:
+def check_count(k: int, n: int) -> None:
+    """Refuses a K that is no number of samples.
+
+    Raises:
+        ConfigError: if K is not between 1 and n.
+    """
     if not 1 <= k <= n:
         raise ConfigError(f"K must be between 1 and {n}, the number of samples; got {k}.")

@@ -17,10 +17,10 @@ from u2a_core.descent import Choice, UnlearnState, descend, follow, pack, start,
 from u2a_core.errors import ConfigError, DataError, RunError
 from u2a_core.models import save_policy
 from u2a_core.results import write_descent, write_path
-from u2a_core.reweight import mirror_descent
+from u2a_core.reweight import mirror_descent, reselect
 from u2a_core.runs import Run
 from u2a_core.types import Weights
-from u2a_core.weights import uniform
+from u2a_core.weights import check_count, uniform
 
 if TYPE_CHECKING:
     from u2a_core.config import Settings
@@ -33,7 +33,10 @@ _CHECKPOINT_SHARE = 20
 def run_reweight(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
     """`u2a reweight`: weights, their path, and the model of the chosen step."""
     experiment = load(settings, watch)
-    choose = mirror_descent(experiment.scorer, settings.outer, seed=settings.seed)
+    if settings.outer.rule != "weights":
+        check_count(settings.outer.k, experiment.problem.size)
+    rule = mirror_descent if settings.outer.rule == "weights" else reselect
+    choose = rule(experiment.scorer, settings.outer, seed=settings.seed)
     return _descent(run, experiment, watch, choose, uniform(experiment.problem.size))
 
 

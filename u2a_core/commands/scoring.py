@@ -10,8 +10,10 @@ import pandas as pd
 
 from u2a_core.commands.work import Watch, finish, load
 from u2a_core.losses import NegativeLogLikelihood, per_sample_losses
+from u2a_core.objectives import SampledReward, score
 from u2a_core.results import auc_facts, curvature_facts, put_errors, samples_table
 from u2a_core.runs import Run
+from u2a_core.types import prompt_text
 from u2a_core.unlearn import step_seed
 from u2a_core.weights import uniform
 
@@ -38,6 +40,9 @@ def run_gains(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
     put_errors(table, "gain", report.errors, report.parts)
     table["slope"] = report.slopes.cpu().double().numpy()
     table["nll"] = nll.cpu().double().numpy()
+    if isinstance(experiment.objective, SampledReward):  # what r says of the negatives themselves
+        texts = [prompt_text(sample.prompt) for sample in experiment.negatives.samples]
+        table["reward"] = score(experiment.objective.reward, texts, table["response"].tolist())
     table["rank"] = table["gain"].rank(ascending=False, method="first").astype(int)
     run.write_table("gains", table.sort_values("rank"))
     truth = experiment.mislabelled

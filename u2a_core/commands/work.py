@@ -30,12 +30,14 @@ class Watch:
         run: where progress is written.
         stopping: asked between steps; True ends the command with a checkpoint.
         show: called with every line of progress.
+        last: an experiment loaded before in this process, whose model is used again if it can be.
     """
 
     run: Run
     stopping: Callable[[], bool] = lambda: False
     show: Callable[[Progress], None] = lambda _: None
     before: float = 0.0
+    last: Experiment | None = None
     _begun: float = field(default_factory=time.monotonic)
 
     @property
@@ -66,9 +68,9 @@ def load(settings: Settings, watch: Watch) -> Experiment:
     from u2a_core.experiment import load_experiment
 
     watch.tell("loading model and data", 0, 1)
-    experiment = load_experiment(settings)
+    watch.last = load_experiment(settings, watch.last)
     watch.tell("loading model and data", 1, 1)
-    return experiment
+    return watch.last
 
 
 def finish(run: Run, experiment: Experiment, watch: Watch, facts: dict[str, Any]) -> dict[str, Any]:

@@ -7,23 +7,17 @@ same code as a user's own, and two processes share them.
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from u2a_core import commands, metrics
-from u2a_core.commands import Stopped, Watch
+from u2a_core.commands import Watch
 from u2a_core.config import Settings, load_settings
 from u2a_core.data import load_negatives, load_truth, write_records
 from u2a_core.demo import world
+from u2a_core.errors import NumericalError
 from u2a_core.results import by_prompt
 from u2a_core.runs import Run, demo_assets
 
@@ -46,7 +40,8 @@ def run_demo(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
         for weighting in WEIGHTINGS  # the longest runs first
         for method in METHODS
     }
-    _execute_all(arms, watch)
+    for why in commands.execute_arms(arms, watch, workers=_WORKERS).values():
+        raise NumericalError(why)
     report = _compare(arms, settings, watch)
     run.write_report(report)
     return report
@@ -66,15 +61,13 @@ def _with_data(run: Run, settings: Settings) -> Settings:
 
 def _arm(run: Run, settings: Settings, method: str, weighting: str) -> Run:
     """The run directory of one arm."""
-    path = run.path / "arms" / f"{method}-{weighting}"
-    if Run(path).exists:
-        return Run.open(path)
     weights = "uniform"
     if weighting in ("oracle", "random"):
         weights = str(_weights_file(run.path.resolve() / f"{weighting}.jsonl", settings, weighting))
     inner = settings.inner.model_copy(update={"method": method})
     own = settings.model_copy(update={"inner": inner, "weights": weights})
-    return Run.create(path, "reweight" if weighting == "u2a" else "unlearn", own)
+    command = "reweight" if weighting == "u2a" else "unlearn"
+    return commands.arm(run, f"{method}-{weighting}", command, own)
 
 
 def _weights_file(path: Path, settings: Settings, weighting: str) -> Path:
@@ -88,74 +81,6 @@ def _weights_file(path: Path, settings: Settings, weighting: str) -> Path:
         chosen = list(generator.choice(ids, size=len(ids) // 2, replace=False))
     write_records(path, [{"id": str(i), "weight": 1.0} for i in chosen])
     return path
-
-
-def _execute_all(arms: dict[str, Run], watch: Watch) -> None:
-    """Runs the arms on worker processes, showing each one's progress."""
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    with ProcessPoolExecutor(_WORKERS, context, _initialize, (stop,)) as pool:
-        pending = {name: pool.submit(_execute, str(arm.path)) for name, arm in arms.items()}
-        with _stopped_on_error(stop):
-            _follow(arms, pending, watch, stop)
-    if stop.is_set():
-        raise Stopped("the demo's arms")
-
-
-@contextmanager
-def _stopped_on_error(stop: Event) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        stop.set()
-        raise
-
-
-def _follow(
-    arms: dict[str, Run], pending: dict[str, Future[bool]], watch: Watch, stop: Event
-) -> None:
-    """Until all are done: passes on progress, and the wish to stop."""
-    seen = dict.fromkeys(arms, 0)
-    while True:
-        done = [future for future in pending.values() if future.done()]
-        for future in done:
-            future.result()  # raises what its arm raised
-        for name, arm in arms.items():
-            lines = arm.progress()
-            steps = [line for line in lines[seen[name] :] if line.total > 1]
-            if steps:
-                watch.tell(name, steps[-1].step, steps[-1].total, steps[-1].values)
-            seen[name] = len(lines)
-        if watch.stopping():
-            stop.set()
-        if len(done) == len(pending):
-            return
-        time.sleep(0.5)
-
-
-_stop: Event | None = None
-
-
-def _initialize(stop: Event) -> None:
-    """In a worker: the parent decides when to stop."""
-    global _stop  # noqa: PLW0603 - a worker process has one parent
-    _stop = stop
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _execute(path: str) -> bool:
-    """In a worker: one arm, to its end; False if it was stopped."""
-    run = Run.open(Path(path))
-    bodies = {"reweight": commands.run_reweight, "unlearn": commands.run_unlearn}
-    if _stop is not None and _stop.is_set():
-        return False
-    watch = Watch(run, stopping=lambda: _stop is not None and _stop.is_set())
-    try:
-        commands.execute(run, watch, bodies[run.config()["command"]])
-    except Stopped:
-        return False
-    return True
 
 
 def _compare(arms: dict[str, Run], settings: Settings, watch: Watch) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from u2a_core.data.encode import Encoded, batches, prompt_ids
-from u2a_core.errors import ConfigError
+from u2a_core.errors import ConfigError, NumericalError
 from u2a_core.models.policy import context_length
 from u2a_core.types import Prompt, Rollouts
 
@@ -72,7 +72,7 @@ class Generator:
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         device = next(model.parameters()).device
         stops = _stop_ids(model, self.tokenizer)
-        with _plain_sampling(model):
+        with _plain_sampling(model), _finite_probabilities():
             out = model.generate(
                 input_ids=padded.to(device),
                 attention_mask=mask.to(device),
@@ -106,6 +106,20 @@ def _plain_sampling(model: Any) -> Iterator[None]:
         yield
     finally:
         model.generation_config = own
+
+
+@contextmanager
+def _finite_probabilities() -> Iterator[None]:
+    """Tells a model whose logits are no numbers any more from any other failure."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "probability tensor" not in str(error):
+            raise
+        raise NumericalError(
+            "The model's probabilities must be finite to sample from; got NaN or infinity: it has "
+            "collapsed. Lower the learning rate."
+        ) from error
 
 
 def _stop_ids(model: Any, tokenizer: Any) -> set[int]:

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,6 +46,12 @@ def load_reward(spec: str, settings: ModelSettings) -> Reward:
         )
     if ":" in spec and not there(Path(spec)):
         return _reward_function(spec)
+    return _reward_model(spec, settings)
+
+
+@lru_cache(maxsize=2)
+def _reward_model(spec: str, settings: ModelSettings) -> RewardModel:
+    """The classifier, once in memory however many ask for it: J, the evaluation, the next arm."""
     return RewardModel.load(spec, settings)
 
 

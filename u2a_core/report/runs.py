@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from u2a_core.report.evidence import interval, show_ablation
+
 if TYPE_CHECKING:
     from u2a_core.runs import Run
 
@@ -23,7 +25,12 @@ def show(run: Run) -> None:
     """A finished run, as tables on stdout."""
     console = Console()
     report = run.report()
-    views = {"gains": _show_gains, "impact": _show_impact, "demo": _show_demo}
+    views = {
+        "gains": _show_gains,
+        "impact": _show_impact,
+        "demo": _show_demo,
+        "ablate": show_ablation,
+    }
     if "data" in report:
         console.print("\n" + _data_line(report["data"]))
     views.get(report["command"], _show_descent)(console, run, report)
@@ -51,11 +58,6 @@ def _data_line(data: dict[str, Any]) -> str:
         f"{data['slopes_see']}), "
         f"{data['dtype']} on {data['device']}."
     )
-
-
-def interval(estimate: dict[str, Any]) -> str:
-    """`+0.351 [+0.290, +0.412]`."""
-    return f"{estimate['mean']:+.3f} [{estimate['low']:+.3f}, {estimate['high']:+.3f}]"
 
 
 def _show_gains(console: Console, run: Run, report: dict[str, Any]) -> None:

@@ -1,0 +1,169 @@
+"""`u2a ablate`: Top-K against random, all, a reward filter and optimized weights, over seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from u2a_core import ablation
+from u2a_core.ablation import Arm
+from u2a_core.commands.arms import arm, execute_arms, processes
+from u2a_core.commands.work import Watch
+from u2a_core.curvature import implied_lam
+from u2a_core.data import load_negatives, write_records
+from u2a_core.runs import Run
+from u2a_core.weights import random_k
+
+if TYPE_CHECKING:
+    from u2a_core.config import Settings
+
+_RESELECTED = ("top_k", "bottom_k")
+_AFTER_U2A = ("u2a_support", "omega")
+
+
+def run_ablate(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
+    """`u2a ablate`: the arms in stages, since some begin from what others found; then tables."""
+    watch.before = max((line.seconds for line in run.progress()), default=0.0)
+    negatives = load_negatives(settings.data.negatives)
+    planned = ablation.plan(settings, len(negatives))
+    run.write_table("plan", pd.DataFrame([dataclasses.asdict(a) for a in planned]))
+    workers = processes(settings, settings.ablation.workers)
+    failures: dict[str, str] = {}
+    done: dict[str, Run] = {}
+    notes: list[str] = []
+    for stage in _stages(planned):
+        for one in stage:
+            made = _run(run, settings, one)
+            if made is not None:
+                done[one.name] = made
+        failures |= execute_arms(done, watch, workers=workers, total=len(planned))
+        run.write_table("failures", pd.DataFrame(failures.items(), columns=["name", "why"]))
+    if "reward_filter" in settings.ablation.arms and not _scored(run, settings.seed):
+        notes.append("The reward filter is left out: objective.reward names no reward.")
+    report = _report(run, settings, len(negatives), notes) | {"seconds": round(watch.seconds, 2)}
+    run.write_report(report)
+    return report
+
+
+def _stages(planned: list[Arm]) -> list[list[Arm]]:
+    """Gains first; then all that needs no other run; then what begins from U2A's weights."""
+    rank: Callable[[Arm], int] = lambda a: (  # noqa: E731
+        0 if a.arm == "gains" else 2 if a.arm in _AFTER_U2A else 1
+    )
+    return [[a for a in planned if rank(a) == number] for number in range(3)]
+
+
+def _run(run: Run, settings: Settings, one: Arm) -> Run | None:
+    """The run of an arm; None where it lacks what it needs."""
+    own = settings.model_copy(update={"seed": one.seed, "weights": "uniform"})
+    if one.arm == "gains":
+        return arm(run, one.name, "gains", own)
+    # the standard errors of the gains, which cost more than half a round, stand in the gains' runs
+    lean = own.objective.model_copy(update={"splits": 0})
+    own = own.model_copy(update={"objective": lean})
+    if one.arm in ("u2a", *_RESELECTED) or (not math.isnan(one.value) and one.arm != "omega"):
+        return arm(run, one.name, "reweight", _varied(run, own, one))
+    if one.arm != "all":
+        chosen = _chosen(run, own, one)
+        if chosen is None:
+            return None
+        own = own.model_copy(update={"weights": str(_weights_file(run, one, chosen))})
+    return arm(run, one.name, "unlearn", own)
+
+
+def _varied(run: Run, settings: Settings, one: Arm) -> Settings:
+    """The settings of an arm that chooses its weights as it goes."""
+    inner, outer = settings.inner, settings.outer
+    if one.arm in _RESELECTED:
+        outer = outer.model_copy(update={"rule": one.arm, "k": one.k})
+    if one.arm == "step_size":
+        outer = outer.model_copy(update={"step_size": outer.step_size * one.value})
+    if one.arm == "sparsity":  # β/2·√n at uniform weights, as a share of the slopes' spread
+        slopes = ablation.gains_run(run, one.seed).table("gains")["slope"]
+        beta = 2 * one.value * float(slopes.std(ddof=0)) / len(slopes) ** 0.5
+        outer = outer.model_copy(update={"sparsity": beta})
+    if one.arm == "lam":
+        lam = inner.lam or implied_lam(inner.learning_rate, inner.steps)
+        inner = inner.model_copy(update={"lam": lam * one.value})
+    return settings.model_copy(update={"inner": inner, "outer": outer})
+
+
+def _chosen(run: Run, settings: Settings, one: Arm) -> pd.Series | None:
+    """The weights of an arm that has them before it begins, by sample id; None without a reward."""
+    gains = ablation.gains_run(run, one.seed).table("gains").set_index("id")
+    if one.arm == "one_shot":
+        return gains["gain"].nlargest(one.k).map(lambda _: 1.0)
+    if one.arm == "reward_filter":
+        if "reward" not in gains:
+            return None
+        # samples of equal reward in random order, so that the file's order decides nothing
+        shuffled = gains["reward"].sample(frac=1, random_state=one.seed)
+        return shuffled.nsmallest(one.k).map(lambda _: 1.0)
+    if one.arm == "random_k":
+        ids = [sample.id for sample in load_negatives(settings.data.negatives).samples]
+        drawn = random_k(len(ids), one.k, seed=one.seed).values.numpy() > 0
+        return pd.Series(1.0, index=np.asarray(ids)[drawn])
+    weights = Run(run.path / "arms" / f"u2a-{one.seed}").table("weights").set_index("id")["weight"]
+    kept = weights[weights > 0]
+    return kept ** (one.value if one.arm == "omega" else 0.0)
+
+
+def _weights_file(run: Run, one: Arm, weights: pd.Series) -> Path:
+    path = run.path.resolve() / "weights" / f"{one.name}.jsonl"
+    records = [{"id": str(i), "weight": float(w)} for i, w in weights.items()]
+    write_records(path, records)
+    return path
+
+
+def _scored(run: Run, seed: int) -> bool:
+    return "reward" in ablation.gains_run(run, seed).table("gains")
+
+
+def _report(run: Run, settings: Settings, n: int, notes: list[str]) -> dict[str, Any]:
+    """Writes the tables; what the report says."""
+    rows = ablation.collect(run)
+    bands, differences = ablation.bands(rows), ablation.differences(rows)
+    for name, table in (("ablation", rows), ("bands", bands), ("differences", differences)):
+        run.write_table(name, table)
+    if settings.ablation.seeds == 1:
+        notes.append("One seed only: no band and no paired interval; raise ablation.seeds.")
+    collapsed = rows.loc[rows["collapsed"], "run"].tolist()
+    if collapsed:
+        notes.append(
+            f"{len(collapsed)} of {len(rows)} arms collapsed (the first: {collapsed[0]}); they "
+            "count with the step that was kept, or stand as missing where there was none."
+        )
+    return {
+        "command": "ablate",
+        "method": settings.inner.method,
+        "negatives": n,
+        "seeds": settings.ablation.seeds,
+        "arms": len(rows),
+        "collapsed": collapsed,
+        "best_k": ablation.best_k(rows),
+        "original": _original(run, rows),
+        "bands": _records(bands[bands["metric"] == "reward"]),
+        "differences": _records(differences[differences["metric"] == "reward"]),
+        "notes": [*notes, *ablation.behind(differences)],
+    }
+
+
+def _original(run: Run, rows: pd.DataFrame) -> dict[str, Any]:
+    """J and test reward of the original model, over the seeds."""
+    firsts = rows.drop_duplicates("seed")
+    reports = [Run(run.path / "arms" / name).report() for name in firsts["run"]]
+    found = {"objective": [r["objective"]["before"] for r in reports]}
+    found["reward"] = [r["reward"]["before"]["mean"] for r in reports if r.get("reward")]
+    return {name: dataclasses.asdict(ablation.over_seeds(v)) for name, v in found.items()}
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON has them: no NaN."""
+    cleaned = table.astype(object).where(table.notna(), None)
+    return [{str(k): v for k, v in row.items()} for row in cleaned.to_dict("records")]
