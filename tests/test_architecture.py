@@ -34,11 +34,13 @@ FLOORS = {
     "experiment": 8,
     "runs": 9,
     "ablation": 9.2,
+    "table": 9.2,
     "results": 9.3,
     "commands": 9.5,
     "jobs": 10.5,
     "report": 10,
     "demo": 10,
+    "reproduce": 10.2,
     "serve": 10,
     "cli": 11,
 }

@@ -40,6 +40,8 @@ usage: u2a COMMAND [CONFIG.yaml] [--section.field VALUE ...] [--out DIR] [--resu
   impact      impact curves: what unlearning one sample alone changes, predicted and measured
   ablate      Top-K by gains against random, all, a reward filter and optimized weights
   reweight    optimize the weights, round by round; yields weights and the U2A model
+  reproduce   the paper's experiment: safe-rlhf, ultrafeedback or halueval [--scale tiny|full]
+  table       results of runs, methods by metrics: --csv, --latex, --markdown, --html FILE
   unlearn     unlearn with uniform weights, or with --weights RUN
 
 u2a COMMAND --help lists a command's options.
@@ -80,6 +82,8 @@ def _dispatch(arguments: list[str]) -> int:
         "demo": _demo,
         "build-demo": _build_demo,
         "data": _data,
+        "reproduce": _reproduce,
+        "table": _table,
         **{name: _on_settings(name) for name in _ON_SETTINGS},
     }
     if command not in actions:
@@ -262,6 +266,23 @@ def _data(arguments: list[str]) -> int:
 
     place, settings = _place_and_settings("data", arguments)
     return show_data(settings.data, as_json=place.json)
+
+
+def _table(arguments: list[str]) -> int:
+    from u2a_core.report import TableOptions, results_table
+
+    return results_table(_options(TableOptions, arguments, prog="u2a table"))
+
+
+def _reproduce(arguments: list[str]) -> int:
+    """`u2a reproduce TASK [CONFIG.yaml] [--scale tiny|full]`; as a job `--run DIR`."""
+    from u2a_core.reproduce import reproduction_settings
+
+    if arguments[:1] == ["--run"]:
+        return _on_settings("reproduce")(arguments)
+    place, words = _parse(Place, arguments, prog="u2a reproduce")
+    settings = reproduction_settings(words)
+    return _execute(_open_run("reproduce", place, settings), as_json=place.json)
 
 
 if __name__ == "__main__":

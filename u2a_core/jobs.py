@@ -131,12 +131,14 @@ def compute(
     """The run's command, to its report."""
     from u2a_core import commands
     from u2a_core.demo.run import run_demo
+    from u2a_core.reproduce import run_reproduce
 
     bodies: dict[str, commands.Command] = {
         **commands.BODIES,
         "impact": commands.run_impact,
         "ablate": commands.run_ablate,
         "demo": run_demo,
+        "reproduce": run_reproduce,
     }
     watch = commands.Watch(run, stopping=stopping, show=show)
     return commands.execute(run, watch, bodies[run.config()["command"]])

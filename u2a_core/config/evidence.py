@@ -120,3 +120,12 @@ class AblationSettings(Section):
     final weights are)."""
     workers: Annotated[int, Field(title="Arms at the same time", ge=0, le=64)] = 0
     """Processes that share the arms on a CPU; 0: as many as there are cores. A GPU takes one."""
+
+
+class ReproductionSettings(Section):
+    """`u2a reproduce`: the paper's experiment on one task."""
+
+    task: Literal["safe-rlhf", "ultrafeedback", "halueval"] = "safe-rlhf"
+    """Whose shares split the pairs of data.preferences; at tiny scale, whose family of faults."""
+    scale: Literal["tiny", "full"] = "tiny"
+    """tiny: the embedded scenario, minutes on a CPU; full: model.path and data.preferences."""

@@ -10,7 +10,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from u2a_core.config.evidence import AblationSettings, BaselineSettings, EvaluationSettings
+from u2a_core.config.evidence import (
+    AblationSettings,
+    BaselineSettings,
+    EvaluationSettings,
+    ReproductionSettings,
+)
 from u2a_core.config.paths import PATHS, module_file, there
 from u2a_core.config.problem import (
     ImpactSettings,
@@ -81,6 +86,7 @@ class Settings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     baseline: BaselineSettings = BaselineSettings()
     ablation: AblationSettings = AblationSettings()
+    reproduction: ReproductionSettings = ReproductionSettings()
     weights: str = "uniform"
     """For unlearn: uniform, a finished reweight run, or a file of {id, weight}."""
     final_weights: bool = False

@@ -4,6 +4,14 @@ Blue and positive: unlearning the sample helps; orange and negative: it hurts. A
 line, a measurement a marker with its 95 % interval. Every function takes the `mode`, light or dark.
 """
 
+from u2a_core.figures.evidence import (
+    ARMS,
+    AXES,
+    ablation_curves,
+    cost_against_reward,
+    paired_differences,
+    sensitivity,
+)
 from u2a_core.figures.impact import calibration, impact_curves
 from u2a_core.figures.runs import (
     effective_samples,
@@ -16,14 +24,20 @@ from u2a_core.figures.samples import gain_histogram, rank_plot
 from u2a_core.figures.style import Mode
 
 __all__ = [
+    "ARMS",
+    "AXES",
     "Mode",
+    "ablation_curves",
     "calibration",
+    "cost_against_reward",
     "effective_samples",
     "gain_histogram",
     "impact_curves",
     "loss_curves",
     "objective_curves",
+    "paired_differences",
     "rank_plot",
     "rewards",
+    "sensitivity",
     "weight_path",
 ]

@@ -11,10 +11,19 @@ Mode: TypeAlias = Literal["light", "dark"]
 HELPS = {"light": "#0072B2", "dark": "#56B4E9"}
 HURTS = {"light": "#D55E00", "dark": "#F0883E"}
 METHODS = {
-    "light": {"ga": "#8A6D00", "graddiff": "#009E73", "npo": "#CC79A7", "": "#6B6B6B"},
-    "dark": {"ga": "#E6C84B", "graddiff": "#3FC79A", "npo": "#E39CC4", "": "#B8B4AE"},
-}
-_SYMBOLS = {"ga": "triangle-up", "graddiff": "square", "npo": "diamond", "": "circle"}
+    "light": {
+        "ga": "#8A6D00", "graddiff": "#009E73", "npo": "#CC79A7", "simnpo": "#A6408C",
+        "dpo": "#6A51A3", "ppo": "#1B7F8C", "retrain": "#7A4B3A", "": "#6B6B6B",
+    },
+    "dark": {
+        "ga": "#E6C84B", "graddiff": "#3FC79A", "npo": "#E39CC4", "simnpo": "#D98CC6",
+        "dpo": "#B3A2E0", "ppo": "#6CC5D1", "retrain": "#C79A86", "": "#B8B4AE",
+    },
+}  # fmt: skip
+_SYMBOLS = {
+    "ga": "triangle-up", "graddiff": "square", "npo": "diamond", "simnpo": "diamond-tall",
+    "dpo": "hexagon", "ppo": "cross", "retrain": "x", "": "circle",
+}  # fmt: skip
 _INK = {
     "light": {"text": "#2f2d2b", "grid": "#E6E4E0", "zero": "#8A8580"},
     "dark": {"text": "#edebe8", "grid": "#34312D", "zero": "#8F8A84"},
@@ -61,7 +70,7 @@ def frame(mode: Mode, *, title: str, x: str, y: str, height: int = _HEIGHT) -> g
 def identity(name: str, mode: Mode) -> tuple[str, str, str]:
     """Symbol, colour and dash of a run's method, the same on every page."""
     words = name.lower().replace("_", "-").split("-")
-    method = next((m for m in ("graddiff", "npo", "ga") if m in words), "")
+    method = next((m for m in _SYMBOLS if m and m in words), "")
     ours = "u2a" in words
     dash = "solid" if ours else ("dot" if "random" in words else "dash")
     symbol = _SYMBOLS[method] + ("" if ours or not method else "-open")

@@ -1,8 +1,16 @@
 """What a command tells in the terminal: progress, a run's results, the state of data files."""
 
 from u2a_core.report.data import show_data
-from u2a_core.report.evidence import interval
+from u2a_core.report.evidence import TableOptions, interval, results_table
 from u2a_core.report.progress import ProgressBars, log_line
 from u2a_core.report.runs import show
 
-__all__ = ["ProgressBars", "interval", "log_line", "show", "show_data"]
+__all__ = [
+    "ProgressBars",
+    "TableOptions",
+    "interval",
+    "log_line",
+    "results_table",
+    "show",
+    "show_data",
+]

@@ -1,14 +1,27 @@
-"""Ablations in the terminal: what each arm came to, and what Top-K is worth."""
+"""The evidence in the terminal: ablations, and the results table with its exports."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
+import tyro
 from rich.box import SIMPLE
+from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from u2a_core import table
+from u2a_core.data import replace_file
+from u2a_core.metrics import METRICS
+from u2a_core.report.html import write_html
+from u2a_core.runs.files import writing
+
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Callable, Sequence
 
     from u2a_core.runs import Run
 
@@ -50,3 +63,79 @@ def show_ablation(console: Console, _: Run, report: dict[str, Any]) -> None:
         above = f"{row['above']} of {row['n']}"
         view.add_row(row["ours"], row["theirs"], str(row["k"] or ""), interval(row), above)
     console.print(view)
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """Options of u2a table."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Runs, runs with arms (demo, reproduce), or folders of runs."""
+    csv: Path | None = None
+    """Also write a CSV file: mean, low, high and n of every metric."""
+    latex: Path | None = None
+    """Also write a LaTeX table (booktabs)."""
+    markdown: Path | None = None
+    """Also write a Markdown table."""
+    html: Path | None = None
+    """Also write one HTML file with the table and its figures."""
+    json: bool = False
+    """Print the table's JSON on stdout."""
+
+
+def results_table(options: TableOptions) -> int:
+    """`u2a table`: the rows of all named runs, shown and exported."""
+    runs = [run for folder in options.runs for run in table.comparable(folder)]
+    rows, differences = table.rows(runs), table.differences(runs)
+    report = table.as_json(rows) | {"differences": differences}
+    exports: tuple[tuple[Path | None, Callable[[], str]], ...] = (
+        (options.csv, lambda: table.frame(rows).to_csv(index=False)),
+        (options.latex, lambda: table.latex(rows)),
+        (options.markdown, lambda: table.markdown(rows)),
+    )
+    for path, text in exports:
+        if path is not None:
+            _write(path, text())
+    if options.html is not None:
+        notes = table.losses(differences)
+        write_html(options.html, "U2A results", report | {"notes": notes})
+    if options.json:
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    else:
+        show_rows(Console(), rows)
+    return 0
+
+
+def _write(path: Path, text: str) -> None:
+    with writing(path):
+        replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def show_rows(console: Console, rows: Sequence[table.Row]) -> None:
+    """The results table; where it is too wide for the terminal, a list of metrics a method."""
+    head, body = table.lines(rows, "[bold]{}[/bold]")
+    view = Table(box=SIMPLE, title="Mean and 95 % interval; the best of each metric in bold")
+    for name in head:
+        view.add_column(name, justify="left" if name == "method" else "right")
+    for cells in body:
+        view.add_row(*(cell if cell.startswith("[bold]") else escape(cell) for cell in cells))
+    if view.__rich_measure__(console, console.options).minimum <= console.width:
+        console.print(view)
+        return
+    for cells in body:
+        console.print(f"[bold]{escape(cells[0])}[/bold]")
+        for name, cell in zip(head[1:], cells[1:], strict=True):
+            if cell != "–":
+                marked = cell if cell.startswith("[bold]") else escape(cell)
+                console.print(f"  {escape(name)}: {marked}")
+
+
+def show_reproduction(console: Console, run: Run, report: dict[str, Any]) -> None:
+    """A reproduction's table, what it does not win, and where its page stands."""
+    console.print(f"{report['task']}, {report['scale']} scale, seed {report['seed']}.")
+    made = [table.Row(r["method"], r["metrics"], r["ledger"], r["runs"]) for r in report["rows"]]
+    show_rows(console, made)
+    for name, why in report["missing"].items():
+        console.print(f"[dim]{escape(METRICS[name].title)}: {escape(why)}[/dim]")
+    show_ablation(console, run, report["ablation"])
+    console.print(f"Report: {escape(str(run.path / 'report.html'))}", soft_wrap=True)

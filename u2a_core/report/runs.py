@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from u2a_core.report.evidence import interval, show_ablation
+from u2a_core.report.evidence import interval, show_ablation, show_reproduction
 
 if TYPE_CHECKING:
     from u2a_core.runs import Run
@@ -30,6 +30,7 @@ def show(run: Run) -> None:
         "impact": _show_impact,
         "demo": _show_demo,
         "ablate": show_ablation,
+        "reproduce": show_reproduction,
     }
     if "data" in report:
         console.print("\n" + _data_line(report["data"]))

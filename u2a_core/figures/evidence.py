@@ -1,0 +1,237 @@
+"""Figures of the evidence: the ablation over K, and what each method cost for its reward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from u2a_core.figures.style import HELPS, HURTS, METHODS, Mode, faded, frame, identity, literal
+
+ARMS = {
+    "top_k": "Top-K by gains, chosen anew each round",
+    "one_shot": "Top-K by gains at the original model",
+    "random_k": "Random-K",
+    "bottom_k": "Bottom-K by gains",
+    "reward_filter": "K lowest rewards (filter)",
+    "all": "all negatives alike",
+    "u2a": "U2A weights",
+    "u2a_support": "U2A's support, equal weights",
+}
+"""What a page calls the arms of an ablation."""
+AXES = {
+    "reward": "reward on the test prompts ↑",
+    "objective": "objective J ↑",
+    "retain": "retain NLL per token ↓",
+}
+_SETTINGS = {
+    "step_size": "η, relative",
+    "sparsity": "β, relative to the slopes' spread",
+    "lam": "λ, relative",
+    "omega": "power of ω (0: equal weights)",
+}
+
+
+def _style(arm: str, mode: Mode) -> tuple[str, str, str]:
+    """Colour, dash and symbol of an arm."""
+    grey = METHODS[mode][""]
+    return {
+        "top_k": (HELPS[mode], "solid", "circle"),
+        "one_shot": (HELPS[mode], "dash", "circle-open"),
+        "random_k": (grey, "dot", "square"),
+        "bottom_k": (HURTS[mode], "solid", "triangle-down"),
+        "reward_filter": (METHODS[mode]["graddiff"], "dashdot", "diamond"),
+        "all": (grey, "dash", "square-open"),
+        "u2a": (METHODS[mode]["npo"], "solid", "star"),
+        "u2a_support": (METHODS[mode]["npo"], "dash", "star-open"),
+    }[arm]
+
+
+def ablation_curves(
+    bands: pd.DataFrame, mode: Mode, *, metric: str = "reward", points: pd.DataFrame | None = None
+) -> go.Figure:
+    """A metric against K, one line an arm with its 95 % band over seeds.
+
+    Arms that choose K themselves are level lines.
+
+    Args:
+        bands: arm, k, value, metric, mean, low, high, n.
+        mode: light or dark.
+        metric: of bands.
+        points: one row a run (arm, k, value, run and the metric), drawn as small marks whose
+            customdata is the run; None draws none.
+    """
+    own = bands[(bands["metric"] == metric) & bands["value"].isna() & bands["mean"].notna()]
+    shown = own[own["arm"].isin(list(ARMS))]
+    figure = frame(mode, title=_finding(shown, metric), x="K, samples unlearned", y=AXES[metric])
+    span = shown.loc[shown["k"] > 0, "k"]
+    ends = [span.min(), span.max()] if len(span) else [0, 1]
+    for arm in ARMS:
+        line = shown[shown["arm"] == arm].sort_values("k")
+        if line.empty:
+            continue
+        if len(line) == 1 and arm != "all" and line["k"].iloc[0] == 0:
+            line = pd.concat([line, line]).assign(k=ends)
+        _band(figure, line, arm, mode)
+    if points is not None:
+        _points(figure, points[points["value"].isna()], metric, mode)
+    return figure.update_layout(margin_t=110, height=450)
+
+
+def _band(figure: go.Figure, line: pd.DataFrame, arm: str, mode: Mode) -> None:
+    colour, dash, symbol = _style(arm, mode)
+    known = line[line["low"].notna()]
+    if len(known) > 1:
+        figure.add_scatter(
+            x=[*known["k"], *known["k"][::-1]], y=[*known["high"], *known["low"][::-1]],
+            fill="toself", fillcolor=faded(colour), line_width=0, mode="lines", hoverinfo="skip",
+            showlegend=False, legendgroup=arm,
+        )  # fmt: skip
+    figure.add_scatter(
+        x=line["k"], y=line["mean"], name=ARMS[arm], legendgroup=arm, mode="lines+markers",
+        line={"color": colour, "dash": dash, "width": 2.5 if arm in ("top_k", "u2a") else 2},
+        marker={"symbol": symbol, "size": 8},
+        customdata=line[["low", "high", "n"]],
+        hovertemplate=f"{ARMS[arm]}<br>K %{{x}}: %{{y:+.3f}} [%{{customdata[0]:+.3f}}, "
+        "%{customdata[1]:+.3f}], n = %{customdata[2]} seeds<extra></extra>",
+    )  # fmt: skip
+
+
+def _points(figure: go.Figure, points: pd.DataFrame, metric: str, mode: Mode) -> None:
+    """The single runs, to be clicked."""
+    for arm in ARMS:
+        own = points[(points["arm"] == arm) & points[metric].notna()]
+        if own.empty:
+            continue
+        colour, _, _ = _style(arm, mode)
+        figure.add_scatter(
+            x=own["k"], y=own[metric], mode="markers", showlegend=False, legendgroup=arm,
+            marker={"color": colour, "size": 6, "opacity": 0.45}, customdata=own[["run"]],
+            hovertemplate="%{customdata[0]}: %{y:+.3f}<extra>one run</extra>",
+        )  # fmt: skip
+
+
+def _finding(shown: pd.DataFrame, metric: str) -> str:
+    """The best arm at its best K, with its interval."""
+    if shown.empty:
+        return "No arm is finished yet"
+    best = shown.loc[shown["mean"].idxmin() if metric == "retain" else shown["mean"].idxmax()]
+    at = f" at K = {best['k']}" if best["k"] else ""
+    bounds = (
+        ", one seed" if math.isnan(best["low"]) else f" [{best['low']:+.3f}, {best['high']:+.3f}]"
+    )
+    word = "Lowest" if metric == "retain" else "Highest"
+    return f"{word}: {ARMS[best['arm']]}{at}, {best['mean']:+.3f}{bounds}"
+
+
+def paired_differences(table: pd.DataFrame, mode: Mode, *, theirs: str = "random_k") -> go.Figure:
+    """Top-K minus another arm in reward, paired over seeds, against K, with 95 % intervals.
+
+    Args:
+        table: ours, theirs, k, metric, mean, low, high, n, above.
+        mode: light or dark.
+        theirs: the other arm.
+    """
+    own = table[(table["ours"] == "top_k") & (table["theirs"] == theirs)]
+    own = own[(own["metric"] == "reward") & own["mean"].notna()].sort_values("k")
+    clear = int((own["low"] > 0).sum())
+    figure = frame(
+        mode,
+        title=f"Top-K beats {ARMS[theirs]} at {clear} of {len(own)} K (interval above 0)",
+        x="K, samples unlearned",
+        y="reward, Top-K minus other ↑",
+    )
+    known = own["low"].notna()
+    figure.add_scatter(
+        x=own["k"], y=own["mean"], mode="markers", showlegend=False,
+        marker={"color": HELPS[mode], "size": 10},
+        error_y={
+            "array": (own["high"] - own["mean"]).where(known, 0),
+            "arrayminus": (own["mean"] - own["low"]).where(known, 0),
+            "color": HELPS[mode], "thickness": 2, "width": 5,
+        },
+        customdata=own[["low", "high", "n", "above"]],
+        hovertemplate="K %{x}: %{y:+.3f} [%{customdata[0]:+.3f}, %{customdata[1]:+.3f}]<br>"
+        "above 0 in %{customdata[3]} of %{customdata[2]} seeds<extra></extra>",
+    )  # fmt: skip
+    return figure.add_hline(y=0, line_width=1.5, line_color=METHODS[mode][""])
+
+
+def sensitivity(bands: pd.DataFrame, setting: str, mode: Mode) -> go.Figure:
+    """Reward of U2A against one setting's value, with its 95 % interval over seeds.
+
+    Args:
+        bands: arm (the setting), value, metric, mean, low, high, n.
+        setting: step_size, sparsity, lam or omega.
+        mode: light or dark.
+    """
+    own = bands[(bands["arm"] == setting) & (bands["metric"] == "reward")].sort_values("value")
+    plain = bands[(bands["arm"] == "u2a") & (bands["metric"] == "reward")]
+    default = {"sparsity": None}.get(setting, 1.0)
+    if default is not None and not plain.empty:  # the run with the setting as it is
+        own = pd.concat([own, plain.assign(value=default)]).sort_values("value")
+    low, high = own["mean"].min(), own["mean"].max()
+    figure = frame(
+        mode, title=f"Reward between {low:+.3f} and {high:+.3f}", x=_SETTINGS[setting],
+        y=AXES["reward"],
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[f"{value:g}" for value in own["value"]], y=own["mean"], mode="lines+markers",
+        line={"color": METHODS[mode]["npo"], "width": 2}, showlegend=False,
+        error_y={
+            "array": (own["high"] - own["mean"]).fillna(0),
+            "arrayminus": (own["mean"] - own["low"]).fillna(0), "thickness": 1.5, "width": 4,
+        },
+        customdata=own[["low", "high", "n"]],
+        hovertemplate="%{x}: %{y:+.3f} [%{customdata[0]:+.3f}, %{customdata[1]:+.3f}], "
+        "n = %{customdata[2]} seeds<extra></extra>",
+    )  # fmt: skip
+    return figure.update_layout(margin_t=40).update_xaxes(type="category")
+
+
+def cost_against_reward(
+    rows: Sequence[dict[str, Any]], mode: Mode, *, cost: str = "tokens"
+) -> go.Figure:
+    """The paper's Fig. 1: reward ↑ against what a method cost, one mark a method.
+
+    Args:
+        rows: method, metrics (reward: mean, low, high, n) and ledger, as `table.as_json` has them.
+        mode: light or dark.
+        cost: tokens or seconds, of the ledger.
+    """
+    drawn = [r for r in rows if "reward" in r["metrics"] and r["ledger"].get(cost)]
+    name = {"tokens": "tokens through the model", "seconds": "seconds"}[cost]
+    figure = frame(mode, title="No method with a known cost yet", x=name, y="reward ↑", height=420)
+    if not drawn:
+        return figure
+    for row in drawn:
+        found, label = row["metrics"]["reward"], literal(row["method"])
+        symbol, colour, _ = identity(row["method"].replace(" + ", "-").replace(",", "-"), mode)
+        known = found["low"] is not None
+        figure.add_scatter(
+            x=[row["ledger"][cost]], y=[found["mean"]], text=[label], mode="markers+text",
+            textposition="top center", cliponaxis=False, showlegend=False,
+            marker={"color": colour, "symbol": symbol, "size": 12},
+            error_y={
+                "array": [found["high"] - found["mean"] if known else 0],
+                "arrayminus": [found["mean"] - found["low"] if known else 0],
+                "color": colour, "thickness": 1.5, "width": 4,
+            },
+            hovertemplate=f"{label}<br>{name} %{{x:,.0f}}, reward %{{y:+.3f}}<extra></extra>",
+        )  # fmt: skip
+    best = max(drawn, key=lambda row: row["metrics"]["reward"]["mean"])
+    for row in rows:
+        if row["method"] == "Original" and "reward" in row["metrics"]:
+            figure.add_hline(
+                y=row["metrics"]["reward"]["mean"], line_dash="dash", line_width=1.5,
+                line_color=METHODS[mode][""], annotation_text="original model",
+                annotation_position="bottom right",
+            )  # fmt: skip
+    return figure.update_layout(
+        title_text=f"Highest reward: {literal(best['method'])}, "
+        f"{best['metrics']['reward']['mean']:+.3f}",
+        margin_t=48,
+    )

@@ -1,0 +1,207 @@
+"""The stages of `u2a reproduce`: data, original model, every method, evaluation, ablation, report.
+
+Every stage is made of ordinary runs in `arms/`, so that each stops, resumes, and can be looked at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from u2a_core import commands, table
+from u2a_core.commands import Watch, arm, execute_arms, processes
+from u2a_core.config import Settings, load_settings, override
+from u2a_core.data import load_preferences
+from u2a_core.errors import ConfigError, NumericalError
+from u2a_core.report.html import write_html
+from u2a_core.reproduce import tiny
+from u2a_core.reproduce.paper import quoted
+from u2a_core.reproduce.splits import SPLITS, split_pairs, write_split
+from u2a_core.runs import Run
+
+METHODS = ("npo", "ga", "graddiff")
+_LAST = ("dpo", "ppo")
+_STEPS = 10_000
+"""Steps of DPO and PPO, whose bound is the tokens that U2A has used."""
+
+
+def reproduction_settings(words: Sequence[str]) -> Settings:
+    """The settings of `TASK [CONFIG.yaml] [--scale tiny|full] [--section.field VALUE …]`.
+
+    Raises:
+        ConfigError: if the task is unknown, or full scale lacks its settings file.
+    """
+    task, *rest = words or [""]
+    if task not in SPLITS:
+        raise ConfigError(f"u2a reproduce must be given one of {', '.join(SPLITS)}; got {task!r}.")
+    config = Path(rest.pop(0)) if rest and not rest[0].startswith("--") else None
+    short = {"--scale": "--reproduction.scale"}
+    rest = [short.get(word, word.replace("--scale=", "--reproduction.scale=")) for word in rest]
+    first = load_settings(config) if config else tiny.tiny_settings(task)
+    settings = override(first, ["--reproduction.task", task, *rest])
+    if settings.reproduction.scale == "full" and config is None:
+        raise ConfigError(
+            "u2a reproduce --scale full must be given a settings file: model.path (the base "
+            "model), data.preferences (the pairs to split), data.retain and objective.reward. "
+            f"u2a reproduce {task} CONFIG.yaml --scale full"
+        )
+    return settings
+
+
+def run_reproduce(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
+    """The whole experiment; what is finished is read."""
+    watch.before = max((line.seconds for line in run.progress()), default=0.0)
+    workers = processes(settings)
+    settings, files = _data(run, settings)
+    original = _original(run, settings, watch)
+    settings = _on_original(settings, original, files)
+    trained = {name: _arm(run, name, settings) for name in _first_arms()}
+    _execute(trained, watch, workers)
+    budget = _tokens_of_u2a(trained)
+    trained |= {name: _arm(run, name, settings, budget) for name in _LAST}
+    _execute(trained, watch, workers)
+    evaluations = {"evaluate-original": _evaluation(run, "original", settings, "")}
+    for name, one in trained.items():
+        evaluations[f"evaluate-{name}"] = _evaluation(run, name, settings, str(one.path))
+    _execute(evaluations, watch, workers)
+    ablation = _ablation(run, settings, watch)
+    return _report(run, settings, [*trained.values(), *evaluations.values()], ablation, watch)
+
+
+def _data(run: Run, settings: Settings) -> tuple[Settings, dict[str, Path]]:
+    """The split data set, written once."""
+    folder = run.path.resolve() / "data"
+    split, most, mistaken = SPLITS[settings.reproduction.task], 0, 0.0
+    if settings.reproduction.scale == "tiny":
+        settings = tiny.write_scenario(folder, settings)
+        split = dataclasses.replace(split, test=0.3)
+        most, mistaken = tiny.NEGATIVES, tiny.MISTAKEN
+    if not settings.data.preferences or not settings.model.path:
+        raise ConfigError(
+            "u2a reproduce at full scale needs model.path (the base model) and data.preferences "
+            "(pairs of prompt, chosen, rejected to split); got none. Give a CONFIG.yaml with them."
+        )
+    pairs = load_preferences(settings.data.preferences)[0]
+    parts = split_pairs(pairs, split, seed=settings.seed, most=most, mistaken=mistaken)
+    return settings, write_split(folder, parts)
+
+
+def _original(run: Run, settings: Settings, watch: Watch) -> Run:
+    """The model that is to be aligned: the base model, fine-tuned on the mixture."""
+    folder = run.path.resolve() / "data"
+    raw = settings.model_dump(mode="json")
+    raw["data"] |= {
+        "negatives": str(folder / "negatives.jsonl"),
+        "preferences": str(folder / "preferences.jsonl"),
+        "prompts": str(folder / "test_prompts.jsonl"),
+    }
+    fine_tuning = tiny.fine_tuning() if settings.reproduction.scale == "tiny" else {}
+    raw["baseline"] |= fine_tuning | {
+        "method": "sft", "base": settings.model.path, "mixture": str(folder / "mixture.jsonl"),
+    }  # fmt: skip
+    made = arm(run, "original", "baseline", Settings.model_validate(raw))
+    _execute({"original": made}, watch, 1)
+    return made
+
+
+def _on_original(settings: Settings, original: Run, files: dict[str, Path]) -> Settings:
+    """Settings of everything that begins at the original model."""
+    raw = settings.model_dump(mode="json")
+    path = {name: str(file) for name, file in files.items()}
+    raw["data"] |= {
+        "negatives": path["negatives"],
+        "preferences": path["preferences"],
+        "prompts": path["test_prompts"],
+        "truth": path.get("truth", ""),
+    }
+    raw["baseline"] |= {"base": settings.model.path, "mixture": path["mixture"]}
+    raw["model"]["path"] = str(original.model_folder)
+    task, given = settings.reproduction.task, settings.evaluation
+    raw["evaluation"] |= {
+        "outsiders": given.outsiders or path["outsiders"],
+        "reference": given.reference or (path["reference"] if task == "ultrafeedback" else ""),
+        "questions": given.questions or (path["questions"] if task == "halueval" else ""),
+        "harmful": given.harmful or (path["test_prompts"] if task == "safe-rlhf" else ""),
+    }
+    return Settings.model_validate(raw)
+
+
+def _first_arms() -> list[str]:
+    """U2A, whose tokens bound the others, comes first."""
+    return [*(f"{m}-u2a" for m in METHODS), *(f"{m}-uniform" for m in METHODS), "retrain"]
+
+
+def _arm(run: Run, name: str, settings: Settings, budget: int = 0) -> Run:
+    """The run of a method by its name: npo-u2a, npo-uniform, retrain, dpo, ppo."""
+    method, _, weights = name.partition("-")
+    raw = settings.model_dump(mode="json")
+    if weights:
+        raw["inner"]["method"] = method
+        command = "reweight" if weights == "u2a" else "unlearn"
+    else:
+        command = "baseline"
+        raw["baseline"] |= {"method": method}
+        if method in _LAST:
+            raw["baseline"] |= {"max_tokens": budget, "steps": _STEPS}
+        elif settings.reproduction.scale == "tiny":
+            raw["baseline"] |= tiny.fine_tuning() | {"method": method}
+    return arm(run, name, command, Settings.model_validate(raw))
+
+
+def _execute(arms: dict[str, Run], watch: Watch, workers: int) -> None:
+    for name, why in execute_arms(arms, watch, workers=workers).items():
+        raise NumericalError(f"{name}: {why}")
+
+
+def _tokens_of_u2a(trained: dict[str, Run]) -> int:
+    """The token budget: what the most expensive U2A run used, gains included."""
+    return max(int(trained[f"{m}-u2a"].report()["ledger"]["tokens"]) for m in METHODS)
+
+
+def _evaluation(run: Run, name: str, settings: Settings, target: str) -> Run:
+    evaluation = settings.evaluation.model_copy(update={"target": target})
+    own = settings.model_copy(update={"evaluation": evaluation})
+    return arm(run, f"evaluate-{name}", "evaluate", own)
+
+
+def _ablation(run: Run, settings: Settings, watch: Watch) -> Run:
+    """A run of its own, whose arms stand in its own folder."""
+    path = run.path.resolve() / "ablation"
+    made = Run.open(path) if Run(path).exists else Run.create(path, "ablate", settings)
+    inside = Watch(made, stopping=watch.stopping, show=watch.show)
+    commands.execute(made, inside, commands.run_ablate)
+    return made
+
+
+def _report(
+    run: Run, settings: Settings, runs: list[Run], ablation: Run, watch: Watch
+) -> dict[str, Any]:
+    """The table, the page that shows it, and the report."""
+    made = table.rows(runs)
+    run.write_table("table", table.frame(made))
+    report = {
+        "command": "reproduce",
+        "task": settings.reproduction.task,
+        "scale": settings.reproduction.scale,
+        "seed": settings.seed,
+        **table.as_json(made),
+        "differences": table.differences(runs),
+        "missing": _missing(runs),
+        "paper": quoted(settings),
+        "ablation": ablation.report(),
+        "notes": table.losses(table.differences(runs)),
+        "seconds": round(watch.seconds, 2),
+    }
+    write_html(run.path / "report.html", f"U2A on {settings.reproduction.task}", report, ablation)
+    run.write_report(report)
+    return report
+
+
+def _missing(runs: list[Run]) -> dict[str, str]:
+    """Metrics that were not measured, and why; from the evaluation of the original model."""
+    for one in runs:
+        if one.config()["command"] == "evaluate":
+            return dict(one.report()["missing"])
+    return {}

@@ -1,0 +1,155 @@
+"""Preference pairs → everything an experiment needs, split as in the paper's released code.
+
+Of the prompts some measure J, some test, and the rest fine-tune the original model: on the chosen
+reply, but on the rejected one for a share `negative` of them. The negative set is a share `forget`
+of those rejected replies; Retrain may see all others.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from u2a_core.data import write_records
+from u2a_core.errors import DataError
+from u2a_core.types import PreferencePair, prompt_text
+
+
+@dataclass(frozen=True)
+class Split:
+    """Shares of a data set.
+
+    Attributes:
+        negative: of the fine-tuning pairs, those whose rejected reply is learned.
+        forget: of these rejected replies, those that are to be unlearned.
+        preference: of the prompts, those that measure J.
+        test: of the prompts, those that test.
+    """
+
+    negative: float
+    forget: float
+    preference: float = 0.2
+    test: float = 0.2
+
+
+SPLITS = {
+    "safe-rlhf": Split(0.65, 0.65),
+    "ultrafeedback": Split(0.7, 0.8),
+    "halueval": Split(0.65, 0.65),
+}
+"""Task → its shares; those of halueval are not known, and taken from safe-rlhf."""
+_LEAST = 8
+"""Prompts that each part must have."""
+
+
+def split_pairs(
+    pairs: Sequence[PreferencePair],
+    split: Split,
+    *,
+    seed: int,
+    most: int = 0,
+    mistaken: float = 0.0,
+) -> dict[str, list[dict[str, Any]]]:
+    """The files of an experiment by name: mixture, negatives, preferences, test_prompts, truth, ….
+
+    All pairs of a prompt are in one part, so that nothing learned is tested.
+
+    Args:
+        pairs: the data set.
+        split: its shares.
+        seed: of every draw.
+        most: largest size of the negative set; 0: no limit.
+        mistaken: share of the negative set that are good replies, flagged by mistake. Real sets
+            have their own; the embedded scenario, whose rejected replies are all bad, needs it.
+
+    Raises:
+        DataError: if a part would be too small.
+    """
+    draw = random.Random(f"split {seed}")
+    by_prompt: dict[str, list[PreferencePair]] = {}
+    for pair in pairs:
+        by_prompt.setdefault(prompt_text(pair.prompt), []).append(pair)
+    prompts = sorted(by_prompt)
+    draw.shuffle(prompts)
+    ends = [round(len(prompts) * share) for share in (split.preference, split.test)]
+    asked, tested = prompts[: ends[0]], prompts[ends[0] : sum(ends)]
+    learned = [pair for prompt in prompts[sum(ends) :] for pair in by_prompt[prompt]]
+    if min(len(asked), len(tested), len(learned)) < _LEAST:
+        raise DataError(
+            f"The preference pairs must give at least {_LEAST} prompts to each part; got "
+            f"{len(asked)} for J, {len(tested)} to test and {len(learned)} pairs to fine-tune on. "
+            "Give more pairs."
+        )
+    draw.shuffle(learned)
+    bad = learned[: round(len(learned) * split.negative)]
+    good = learned[len(bad) :]
+    flagged = bad[: round(len(bad) * split.forget)]
+    negatives, truth = _negatives(flagged, good, most=most, mistaken=mistaken, draw=draw)
+    mixture = [_sample(pair, pair.chosen) for pair in good]
+    mixture += [_sample(pair, pair.rejected) for pair in bad]
+    draw.shuffle(mixture)
+    test_pairs = [by_prompt[prompt][0] for prompt in tested]
+    return {
+        "mixture": mixture,
+        "negatives": negatives,
+        "truth": truth if mistaken else [],
+        "preferences": [_pair(pair) for prompt in asked for pair in by_prompt[prompt]],
+        "test_prompts": [_asked(pair) for pair in test_pairs],
+        "reference": [_sample(pair, pair.chosen) for pair in test_pairs],
+        "questions": [_pair(pair) for pair in test_pairs],
+        "outsiders": [_sample(pair, pair.rejected) for pair in test_pairs],
+    }
+
+
+def write_split(folder: Path, files: dict[str, list[dict[str, Any]]]) -> dict[str, Path]:
+    """Writes the parts that are not empty, as JSON lines; where each one is."""
+    written = {}
+    for name, records in files.items():
+        if records:
+            written[name] = folder / f"{name}.jsonl"
+            write_records(written[name], records)
+    return written
+
+
+def _negatives(
+    flagged: Sequence[PreferencePair],
+    good: Sequence[PreferencePair],
+    *,
+    most: int,
+    mistaken: float,
+    draw: random.Random,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The negative set in random order, and which of its samples are good replies."""
+    bad, kept = _distinct(flagged, "rejected"), _distinct(good, "chosen")
+    size = min(most or len(bad), len(bad))
+    wrong = min(round(size * mistaken), len(kept))
+    found = [(record, False) for record in bad[: size - wrong]]
+    found += [(record, True) for record in kept[:wrong]]
+    draw.shuffle(found)
+    samples = [{"id": f"n{i:05d}", **record} for i, (record, _) in enumerate(found)]
+    truth = [{"id": f"n{i:05d}", "mislabelled": flag} for i, (_, flag) in enumerate(found)]
+    return samples, truth
+
+
+def _distinct(pairs: Sequence[PreferencePair], side: str) -> list[dict[str, Any]]:
+    """One side of the pairs as samples, each once, in their order."""
+    found = {(prompt_text(p.prompt), getattr(p, side)): p for p in pairs}
+    return [_sample(pair, reply) for (_, reply), pair in found.items()]
+
+
+def _sample(pair: PreferencePair, reply: str) -> dict[str, Any]:
+    return {**_asked(pair), "response": reply}
+
+
+def _pair(pair: PreferencePair) -> dict[str, Any]:
+    return {**_asked(pair), "chosen": pair.chosen, "rejected": pair.rejected}
+
+
+def _asked(pair: PreferencePair) -> dict[str, Any]:
+    """The prompt of a record: a text, or the turns of a conversation."""
+    if len(pair.prompt) == 1:
+        return {"prompt": pair.prompt[0].content}
+    return {"prompt": [{"role": m.role, "content": m.content} for m in pair.prompt]}

@@ -1,0 +1,186 @@
+"""Runs → rows: methods × metrics with intervals, what each cost, and paired differences.
+
+Rows are runs: a descent with the reward that it measured itself, joined with the `evaluate` runs
+that measured its model. Several runs of one method (seeds) make one row, mean and 95 % t interval
+over them. Reads run directories; no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from u2a_core.errors import RunError
+from u2a_core.metrics import METRICS, over_seeds, paired_difference
+from u2a_core.runs import Run, Workspace
+from u2a_core.types import Estimate
+
+ORIGINAL = "Original"
+DESCENTS = ("reweight", "unlearn", "baseline")
+LEDGER = ("forward_passes", "backward_passes", "tokens", "seconds", "peak_memory_mb")
+"""What a method cost: of its ledger, seconds by the wall."""
+_NAMES = {"ga": "GA", "graddiff": "GradDiff", "npo": "NPO", "simnpo": "SimNPO"}
+_BASELINES = {"dpo": "DPO", "ppo": "PPO", "retrain": "Retrain", "sft": "SFT"}
+_ORDER = (
+    *(ORIGINAL, "SFT", "Retrain"),
+    *(name + more for name in _NAMES.values() for more in ("", " + U2A")),
+    *("PPO", "DPO"),
+)
+
+
+@dataclass
+class Row:
+    """One method.
+
+    Attributes:
+        method: its label.
+        metrics: key of METRICS → mean, low, high, n; None where a bound does not exist.
+        ledger: what it cost, the mean over its runs.
+        runs: how many runs are in it.
+        over: what the intervals are over: the test prompts of one run, or the seeds.
+    """
+
+    method: str
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ledger: dict[str, float] = field(default_factory=dict)
+    runs: int = 0
+
+    @property
+    def over(self) -> str:
+        """The unit of the intervals."""
+        return "prompts" if self.runs < 2 else "seeds"
+
+
+def comparable(folder: Path) -> list[Run]:
+    """The runs of a folder: itself, its arms, or all that stand in it."""
+    if Run(folder).exists:
+        run = Run.open(folder)
+        return [Run.open(path.parent) for path in sorted(folder.glob("arms/*/config.json"))] or [
+            run
+        ]
+    return Workspace(folder).runs()
+
+
+def label(run: Run) -> str:
+    """What a run is called in tables: NPO, NPO + U2A, DPO, Retrain and so on."""
+    command, settings = run.config()["command"], run.settings()
+    if command == "evaluate":
+        target = settings.evaluation.target
+        return label(Run.open(Path(target))) if target else ORIGINAL
+    if command == "baseline":
+        return _BASELINES[settings.baseline.method]
+    name = _NAMES[settings.inner.method]
+    if command == "reweight":
+        rule = settings.outer.rule
+        return f"{name} + U2A" if rule == "weights" else f"{name}, {rule} {settings.outer.k}"
+    if settings.weights == "uniform":
+        return name
+    source = Path(settings.weights)
+    if (source / "config.json").exists():
+        return f"{name} + U2A" + (" (last weights)" if settings.final_weights else "")
+    return f"{name}, weights of {source.stem}"
+
+
+def rows(runs: Iterable[Run]) -> list[Row]:
+    """The table's rows in the order of the paper's; the original model comes first.
+
+    Args:
+        runs: finished descents and evaluations, in any order.
+
+    Raises:
+        RunError: if none of them has anything to compare.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    costs: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        if not run.finished or run.config()["command"] not in (*DESCENTS, "evaluate"):
+            continue
+        report, name = run.report(), label(run)
+        if run.config()["command"] == "evaluate":
+            found.setdefault(name, []).append(report["metrics"])
+            continue
+        costs.setdefault(name, []).append(report.get("ledger", {}) | {"seconds": report["seconds"]})
+        if report.get("reward"):
+            found.setdefault(name, []).append({"reward": report["reward"]["after"]})
+            if label(run) not in ("Retrain", "SFT"):
+                found.setdefault(ORIGINAL, []).append({"reward": report["reward"]["before"]})
+    if not found:
+        raise RunError(
+            "A table needs finished runs that measured something: reweight, unlearn, baseline or "
+            "evaluate, with test prompts (data.prompts) and a reward. Got none."
+        )
+    made = [_row(name, parts, costs.get(name, [])) for name, parts in found.items()]
+    return sorted(made, key=lambda row: (_place(row.method), row.method))
+
+
+def _place(method: str) -> int:
+    return _ORDER.index(method) if method in _ORDER else len(_ORDER)
+
+
+def _row(name: str, parts: list[dict[str, Any]], costs: list[dict[str, Any]]) -> Row:
+    """One method: its own figures, or their mean over runs."""
+    made = Row(name, runs=max(1, len(costs)))
+    for metric in METRICS:
+        known = [part[metric] for part in parts if part.get(metric, {}).get("mean") is not None]
+        # an evaluation repeats the reward that its run measured, and every run the original's
+        different = list({(f["mean"], f["low"], f["high"], f["n"]): f for f in known}.values())
+        if len(different) == 1 or (different and len(costs) == 1):
+            made.metrics[metric] = {k: different[0][k] for k in ("mean", "low", "high", "n")}
+        elif different:
+            found = asdict(over_seeds([f["mean"] for f in different])).items()
+            made.metrics[metric] = {k: None if pd.isna(v) else v for k, v in found}
+            made.runs = max(made.runs, len(different))
+    for key in LEDGER:
+        values = [cost[key] for cost in costs if cost.get(key) is not None]
+        if values:
+            made.ledger[key] = sum(values) / len(values)
+    return made
+
+
+def differences(runs: Iterable[Run]) -> list[dict[str, Any]]:
+    """Paired differences in test reward, over prompts: ours, theirs, mean, low, high, n.
+
+    Each U2A run against the same method with uniform weights, and the best U2A run (by J on the
+    preference prompts, never by the test reward) against every baseline.
+
+    Args:
+        runs: finished descents that asked the same test prompts.
+    """
+    known = {label(run): run for run in runs if run.config()["command"] in DESCENTS}
+    ours = {name: run for name, run in known.items() if name.endswith(" + U2A")}
+    if not ours:
+        return []
+    best_one = max(ours, key=lambda name: float(ours[name].report()["objective"]["after"]))
+    pairs = [(name, name.removesuffix(" + U2A")) for name in ours]
+    pairs += [(best_one, name) for name in _BASELINES.values()]
+    found = []
+    for name, other in pairs:
+        if other in known:
+            estimate = _paired(known[name], known[other])
+            if estimate is not None:
+                found.append({"ours": name, "theirs": other, **asdict(estimate)})
+    return found
+
+
+def _paired(ours: Run, theirs: Run) -> Estimate | None:
+    """Ours − theirs over the prompts that both answered; None where a reward is missing."""
+    means = [
+        run.table("generations").groupby("prompt")["reward_after"].mean() for run in (ours, theirs)
+    ]
+    both = pd.concat(means, axis=1, join="inner").dropna().to_numpy()
+    return paired_difference(both[:, 0], both[:, 1]) if len(both) else None
+
+
+def losses(found: Iterable[dict[str, Any]]) -> list[str]:
+    """A sentence for every comparison in which U2A is not ahead."""
+    return [
+        f"{row['ours']} is {'behind' if row['high'] < 0 else 'not clearly ahead of'} "
+        f"{row['theirs']} in reward: difference {row['mean']:+.3f} [{row['low']:+.3f}, "
+        f"{row['high']:+.3f}] (95 %, n = {row['n']} prompts)."
+        for row in found
+        if row["low"] <= 0
+    ]
