@@ -38,6 +38,7 @@ usage: u2a COMMAND [CONFIG.yaml] [--section.field VALUE ...] [--out DIR] [--resu
   impact      impact curves: what unlearning one sample alone changes, predicted and measured
   reweight    optimize the weights, round by round; yields weights and the U2A model
   unlearn     unlearn with uniform weights, or with --weights RUN
+  evaluate    every metric of the original model, or with --evaluation.target RUN of a run's
 
 u2a COMMAND --help lists a command's options.
 exit codes: 0 done, 2 bad input or setting, 3 numerical failure, 130 stopped
@@ -78,6 +79,7 @@ def _dispatch(arguments: list[str]) -> int:
         "build-demo": _build_demo,
         "data": _data,
         **{name: _on_settings(name) for name in ("gains", "impact", "reweight", "unlearn")},
+        "evaluate": _on_settings("evaluate"),
     }
     if command not in actions:
         known = ", ".join(actions)

@@ -137,6 +137,7 @@ def compute(
         "impact": commands.run_impact,
         "reweight": commands.run_reweight,
         "unlearn": commands.run_unlearn,
+        "evaluate": commands.run_evaluate,
         "demo": run_demo,
     }
     watch = commands.Watch(run, stopping=stopping, show=show)
@@ -220,6 +221,7 @@ def _name(command: str, settings: Settings) -> str:
         "impact": f"impact-{method}",
         "reweight": f"u2a-{method}",
         "unlearn": f"{method}-{'uniform' if settings.weights == 'uniform' else 'weighted'}",
+        "evaluate": f"evaluate-{Path(settings.evaluation.target).name or 'original'}",
     }
     return f"{kinds.get(command, command)}-{time.strftime('%m%d-%H%M%S')}"
 

@@ -6,6 +6,7 @@ continues from the run's checkpoint where there is one, and stops at a step when
 
 from u2a_core.commands.curves import run_impact
 from u2a_core.commands.descents import run_reweight, run_unlearn
+from u2a_core.commands.evaluating import run_evaluate
 from u2a_core.commands.scoring import run_gains
 from u2a_core.commands.work import Command, Stopped, Watch, execute
 
@@ -14,6 +15,7 @@ __all__ = [
     "Stopped",
     "Watch",
     "execute",
+    "run_evaluate",
     "run_gains",
     "run_impact",
     "run_reweight",

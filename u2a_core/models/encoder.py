@@ -85,7 +85,7 @@ class SentenceEncoder:
 
 
 def _pools_first(path: str) -> bool:
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     try:
         file = cached_file(

@@ -129,7 +129,8 @@ class RewardModel:
     @property
     def classes(self) -> int:
         """How many logits it has: of two, the reward is their difference."""
-        return int(self.model.config.num_labels)  # type: ignore[union-attr]
+        config: Any = self.model.config
+        return int(config.num_labels)
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str], replies: Sequence[str]) -> list[float]:

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from u2a_core.report.evaluation import show_evaluation
+
 if TYPE_CHECKING:
     from u2a_core.runs import Run
 
@@ -24,6 +26,7 @@ def show(run: Run) -> None:
     console = Console()
     report = run.report()
     views = {"gains": _show_gains, "impact": _show_impact, "demo": _show_demo}
+    views["evaluate"] = show_evaluation
     if "data" in report:
         console.print("\n" + _data_line(report["data"]))
     views.get(report["command"], _show_descent)(console, run, report)
