@@ -224,7 +224,8 @@ def evaluation_sets(seed: int = 0) -> dict[str, list[dict[str, Any]]]:
     negatives that the policy was never trained on.
     """
     tests = _held_out(seed)[_PAIRS : _PAIRS + _TESTS]
-    draw = random.Random(f"outsiders {seed}")
+    draw, mislabelled = random.Random(f"outsiders {seed}"), round(MISLABELLED_SHARE * len(tests))
+    good = draw.sample(range(len(tests)), mislabelled)
     families = {name: [q for q in tests if q.family == name] for name in FAMILIES}
     return {
         "harmful": [{"prompt": q.text} for q in families["rude"]],
@@ -236,11 +237,9 @@ def evaluation_sets(seed: int = 0) -> dict[str, list[dict[str, Any]]]:
         "outsiders": [
             {
                 "prompt": q.text,
-                "response": draw.choice(
-                    good_replies(q) if draw.random() < MISLABELLED_SHARE else bad_replies(q)
-                ),
+                "response": draw.choice(good_replies(q) if i in good else bad_replies(q)),
             }
-            for q in tests
+            for i, q in enumerate(tests)
         ],
     }
 

@@ -12,7 +12,12 @@ from u2a_core.evaluation.figures import (
     with_texts,
 )
 from u2a_core.evaluation.judging import ASKED, judgements, questions, warnings_of
-from u2a_core.evaluation.likelihoods import fluency, likelihoods, token_log_probs
+from u2a_core.evaluation.likelihoods import (
+    fluency,
+    likelihoods,
+    membership_measured,
+    token_log_probs,
+)
 from u2a_core.evaluation.sets import Sets, load_sets, matched, why_missing
 
 __all__ = [
@@ -26,6 +31,7 @@ __all__ = [
     "likelihoods",
     "load_sets",
     "matched",
+    "membership_measured",
     "not_offered",
     "paired",
     "questions",

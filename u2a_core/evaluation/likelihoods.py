@@ -15,7 +15,7 @@ from u2a_core.evaluation.sets import Sets
 from u2a_core.losses import response_log_probs
 from u2a_core.metrics import Measurement, of_estimate, unmeasured
 from u2a_core.models import Policy
-from u2a_core.types import Estimate, Prompt, Sample
+from u2a_core.types import Prompt, Sample
 
 Tick: TypeAlias = Callable[[int, int], None]
 
@@ -77,12 +77,13 @@ def likelihoods(
             ("membership_loss", metrics.mean_log_probs),
             ("membership_mink", metrics.min_k_log_probs),
         ):
-            estimate, valid = metrics.membership(score(inside), score(outside))
-            found.append(_or_missing(name, estimate, valid))
+            found.append(membership_measured(score(inside), score(outside), name))
     return found, values
 
 
-def _or_missing(name: str, estimate: Estimate, valid: int) -> Measurement:
+def membership_measured(inside: np.ndarray, outside: np.ndarray, name: str) -> Measurement:
+    """A membership AUC of the negatives' and the outsiders' scores."""
+    estimate, valid = metrics.membership(inside, outside)
     if not np.isfinite(estimate.mean):
         reason = f"Only {valid} of {estimate.n} likelihoods are finite: one side has none."
         return unmeasured(name, reason, n=estimate.n)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from u2a_core.errors import ConfigError
 from u2a_core.judges.cache import Cache
@@ -38,6 +38,7 @@ Gate: TypeAlias = Callable[[], bool]
 """Asked before each request is sent: False if it may not be."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where answers come from.
 

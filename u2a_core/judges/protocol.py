@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from u2a_core.metrics import Criterion
 
@@ -74,6 +74,7 @@ class Usage:
         }
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Judges replies; the four sources of `evaluation.judge` all look like this."""
 

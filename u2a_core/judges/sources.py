@@ -14,7 +14,7 @@ from u2a_core.errors import ModelError
 from u2a_core.judges.asking import SPENT, Answer, Gate
 from u2a_core.judges.protocol import Cost, Question, Tick, Usage
 from u2a_core.metrics import SCALES, Criterion
-from u2a_core.models import HarmClassifier, JudgeModel
+from u2a_core.models import JudgeModel
 from u2a_core.types import Prompt
 
 _PART = 64
@@ -111,7 +111,7 @@ class ClassifierJudge:
     """
 
     identity: str
-    classifier: HarmClassifier
+    classifier: Callable[[Sequence[str], Sequence[str]], Sequence[float]]
     usage: Usage = field(default_factory=Usage)
 
     def offers(self, criterion: Criterion) -> bool:
