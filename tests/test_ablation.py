@@ -12,6 +12,7 @@ import torch
 from u2a_core import ablation, commands
 from u2a_core.config import Settings, load_settings, override, parse_settings
 from u2a_core.errors import ConfigError
+from u2a_core.metrics import over_seeds
 from u2a_core.runs import Run
 
 SHORT = ("--inner.steps", "2", "--outer.steps-per-round", "1")
@@ -70,7 +71,7 @@ def test_bands_are_t_intervals_over_seeds():
 
 
 def test_one_seed_has_no_band():
-    estimate = ablation.over_seeds([0.5])
+    estimate = over_seeds([0.5])
     assert (estimate.mean, estimate.n) == (0.5, 1)
     assert math.isnan(estimate.low) and math.isnan(estimate.high)
 

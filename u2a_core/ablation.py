@@ -7,18 +7,16 @@ follows, over seeds. Reads run directories; no torch, so that a page shows an ab
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from u2a_core.config import Settings
 from u2a_core.errors import ConfigError, RunError
+from u2a_core.metrics import over_seeds
 from u2a_core.runs import Run
-from u2a_core.types import Estimate
 
 SHARES = (0.1, 0.2, 0.4, 0.6, 0.8)
 """K of `ablation.ks auto`, as shares of n."""
@@ -153,19 +151,6 @@ def _outcome(arm: Run) -> dict[str, Any]:
         "ended": ended,
         "collapsed": not ended.startswith(_NO_COLLAPSE),
     }
-
-
-def over_seeds(values: Sequence[float] | np.ndarray) -> Estimate:
-    """The mean over seeds with its 95 % t interval; one seed has none (NaN)."""
-    found = np.asarray(values, dtype=np.float64)
-    found = found[~np.isnan(found)]
-    if len(found) == 0:
-        return Estimate(math.nan, math.nan, math.nan, 0)
-    mean = float(found.mean())
-    if len(found) == 1:
-        return Estimate(mean, math.nan, math.nan, 1)
-    half = float(stats.t.ppf(0.975, len(found) - 1) * stats.sem(found))
-    return Estimate(mean, mean - half, mean + half, len(found))
 
 
 def bands(rows: pd.DataFrame) -> pd.DataFrame:

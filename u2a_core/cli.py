@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 STOPPED = 130
 """Exit code of a run that was told to stop."""
 
-_ON_SETTINGS = ("gains", "impact", "reweight", "unlearn", "ablate")
+_ON_SETTINGS = ("gains", "impact", "reweight", "unlearn", "ablate", "evaluate")
 
 _HELP = """Unlearning to Align: measure what each negative sample is worth, reweight, unlearn.
 
@@ -43,6 +43,7 @@ usage: u2a COMMAND [CONFIG.yaml] [--section.field VALUE ...] [--out DIR] [--resu
   reproduce   the paper's experiment: safe-rlhf, ultrafeedback or halueval [--scale tiny|full]
   table       results of runs, methods by metrics: --csv, --latex, --markdown, --html FILE
   unlearn     unlearn with uniform weights, or with --weights RUN
+  evaluate    every metric of the original model, or with --evaluation.target RUN of a run's
 
 u2a COMMAND --help lists a command's options.
 exit codes: 0 done, 2 bad input or setting, 3 numerical failure, 130 stopped

@@ -6,6 +6,7 @@ directory). Only results read `test_prompts` and `mislabelled`, which must influ
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -102,27 +103,43 @@ class Experiment:
 
         Empty without test prompts; the reward is missing without a reward to measure with.
         """
-        objective, samples = self.settings.objective, self.settings.evaluation.samples
         if not self.test_prompts:
             return pd.DataFrame(columns=["prompt", "sample", "reply", "reward"])
-        generator = Generator(
-            self.policy.tokenizer, objective.max_new_tokens, objective.temperature
-        )
-        seed = self.settings.seed + _EVALUATION_SEED
-        rollouts = generator(self.policy.model, self.test_prompts, samples=samples, seed=seed)
-        texts = [prompt_text(self.test_prompts[i]) for i in rollouts.prompt_index]
-        rewards = np.full(len(texts), np.nan)
+        found = sampled_replies(self.policy, self.test_prompts, self.settings)
+        found["reward"] = np.nan
         if self._measure is not None:
-            rewards = score(self._measure, texts, rollouts.replies)
-        return pd.DataFrame(
-            {
-                "prompt_index": rollouts.prompt_index,
-                "sample": [i % samples for i in range(len(texts))],
-                "prompt": texts,
-                "reply": rollouts.replies,
-                "reward": rewards,
-            }
-        )
+            found["reward"] = score(self._measure, list(found["prompt"]), list(found["reply"]))
+        return found
+
+
+def sampled_replies(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    settings: Settings,
+    tick: Callable[[int, int], None] = lambda done, total: None,
+) -> pd.DataFrame:
+    """Replies for measurement: prompt_index, sample, prompt, reply, in prompt order.
+
+    Every arm samples with the same seed, so that its replies pair with the others'.
+
+    Args:
+        policy: whose replies.
+        prompts: to answer, `evaluation.samples` times each.
+        settings: of sampling.
+        tick: told before each batch how many replies are there, and of how many; may raise.
+    """
+    objective, samples = settings.objective, settings.evaluation.samples
+    generator = Generator(policy.tokenizer, objective.max_new_tokens, objective.temperature, tick)
+    seed = settings.seed + _EVALUATION_SEED
+    rollouts = generator(policy.model, prompts, samples=samples, seed=seed)
+    return pd.DataFrame(
+        {
+            "prompt_index": rollouts.prompt_index,
+            "sample": [i % samples for i in range(len(rollouts.replies))],
+            "prompt": [prompt_text(prompts[i]) for i in rollouts.prompt_index],
+            "reply": rollouts.replies,
+        }
+    )
 
 
 def load_experiment(settings: Settings, last: Experiment | None = None) -> Experiment:

@@ -222,6 +222,7 @@ def _name(command: str, settings: Settings) -> str:
         "ablate": f"ablation-{method}",
         "reweight": f"u2a-{method}",
         "unlearn": f"{method}-{'uniform' if settings.weights == 'uniform' else 'weighted'}",
+        "evaluate": f"evaluate-{Path(settings.evaluation.target).name or 'original'}",
     }
     return f"{kinds.get(command, command)}-{time.strftime('%m%d-%H%M%S')}"
 

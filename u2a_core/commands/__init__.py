@@ -8,6 +8,7 @@ from u2a_core.commands.ablations import run_ablate
 from u2a_core.commands.arms import BODIES, arm, execute_arms, processes
 from u2a_core.commands.curves import run_impact
 from u2a_core.commands.descents import run_reweight, run_unlearn
+from u2a_core.commands.evaluating import run_evaluate
 from u2a_core.commands.scoring import run_gains
 from u2a_core.commands.work import Command, Stopped, Watch, execute
 
@@ -21,6 +22,7 @@ __all__ = [
     "execute_arms",
     "processes",
     "run_ablate",
+    "run_evaluate",
     "run_gains",
     "run_impact",
     "run_reweight",

@@ -17,6 +17,7 @@ from u2a_core.commands.arms import arm, execute_arms, processes
 from u2a_core.commands.work import Watch
 from u2a_core.curvature import implied_lam
 from u2a_core.data import load_negatives, write_records
+from u2a_core.metrics import over_seeds
 from u2a_core.runs import Run
 from u2a_core.weights import random_k
 
@@ -160,7 +161,7 @@ def _original(run: Run, rows: pd.DataFrame) -> dict[str, Any]:
     reports = [Run(run.path / "arms" / name).report() for name in firsts["run"]]
     found = {"objective": [r["objective"]["before"] for r in reports]}
     found["reward"] = [r["reward"]["before"]["mean"] for r in reports if r.get("reward")]
-    return {name: dataclasses.asdict(ablation.over_seeds(v)) for name, v in found.items()}
+    return {name: dataclasses.asdict(over_seeds(v)) for name, v in found.items()}
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

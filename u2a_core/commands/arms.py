@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from u2a_core.commands.descents import run_reweight, run_unlearn
+from u2a_core.commands.evaluating import run_evaluate
 from u2a_core.commands.scoring import run_gains
 from u2a_core.commands.work import Command, Stopped, Watch, execute
 from u2a_core.errors import NumericalError
@@ -32,6 +33,7 @@ BODIES: dict[str, Command] = {
     "gains": run_gains,
     "reweight": run_reweight,
     "unlearn": run_unlearn,
+    "evaluate": run_evaluate,
 }
 """Command → what it does; those that can be an arm."""
 _POLL_S = 0.5

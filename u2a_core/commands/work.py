@@ -73,16 +73,19 @@ def load(settings: Settings, watch: Watch) -> Experiment:
     return watch.last
 
 
-def finish(run: Run, experiment: Experiment, watch: Watch, facts: dict[str, Any]) -> dict[str, Any]:
+def finish(
+    run: Run, experiment: Experiment | None, watch: Watch, facts: dict[str, Any]
+) -> dict[str, Any]:
     """Writes the report, the last file of a run, and returns it."""
-    from u2a_core.experiment import describe
-
     report = {
         "command": run.config()["command"],
         **facts,
         "seconds": round(watch.seconds, 2),
-        "data": describe(experiment) | facts.get("data", {}),
     }
+    if experiment is not None:
+        from u2a_core.experiment import describe
+
+        report["data"] = describe(experiment) | facts.get("data", {})
     report = cast("dict[str, Any]", json.loads(json.dumps(report, default=_plain)))
     run.write_report(report)
     return report

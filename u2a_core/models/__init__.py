@@ -4,7 +4,9 @@ The only part of the core that knows transformers and peft; what it hands out is
 `nn.Module` and a tokenizer. Weights are read from safetensors only, and no remote code is run.
 """
 
+from u2a_core.models.encoder import SentenceEncoder
 from u2a_core.models.generation import Generator
+from u2a_core.models.judging import HarmClassifier, JudgeModel, load_local_judge
 from u2a_core.models.policy import (
     Policy,
     hide_loading_bars,
@@ -12,15 +14,22 @@ from u2a_core.models.policy import (
     load_tokenizer,
     save_policy,
 )
-from u2a_core.models.rewards import RewardModel, load_reward
+from u2a_core.models.rewards import RewardModel, load_function, load_reward
+from u2a_core.models.saved import load_saved
 
 __all__ = [
     "Generator",
+    "HarmClassifier",
+    "JudgeModel",
     "Policy",
     "RewardModel",
+    "SentenceEncoder",
     "hide_loading_bars",
+    "load_function",
+    "load_local_judge",
     "load_policy",
     "load_reward",
+    "load_saved",
     "load_tokenizer",
     "save_policy",
 ]

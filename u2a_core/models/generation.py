@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,11 +27,13 @@ class Generator:
         tokenizer: of the policy.
         max_new_tokens: longest reply.
         temperature: of sampling.
+        tick: told before each batch how many replies are there, and of how many; may raise.
     """
 
     tokenizer: Any
     max_new_tokens: int
     temperature: float = 1.0
+    tick: Callable[[int, int], None] = lambda done, total: None
 
     def __call__(
         self, model: nn.Module, prompts: Sequence[Prompt], *, samples: int, seed: int
@@ -44,6 +46,7 @@ class Generator:
         with torch.random.fork_rng(devices=devices), torch.no_grad():
             torch.manual_seed(seed)
             for start in range(0, len(owners), _ROWS):
+                self.tick(start, len(owners))
                 rows = [ids[i] for i in owners[start : start + _ROWS]]
                 encoded.extend(self._generate(model, rows))
         replies = self.tokenizer.batch_decode(
@@ -71,8 +74,8 @@ class Generator:
         padded = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         device = next(model.parameters()).device
-        stops = _stop_ids(model, self.tokenizer)
-        with _plain_sampling(model), _finite_probabilities():
+        stops = stop_ids(model, self.tokenizer)
+        with plain_sampling(model), _finite_probabilities():
             out = model.generate(
                 input_ids=padded.to(device),
                 attention_mask=mask.to(device),
@@ -86,13 +89,13 @@ class Generator:
             )
         replies = out[:, width:].tolist()
         return [
-            Encoded((*row, *_until_stop(reply, stops)), len(row))
+            Encoded((*row, *until_stop(reply, stops)), len(row))
             for row, reply in zip(rows, replies, strict=True)
         ]
 
 
 @contextmanager
-def _plain_sampling(model: Any) -> Iterator[None]:
+def plain_sampling(model: Any) -> Iterator[None]:
     """Puts the model's own habits of generation (a repetition penalty, min-p, …) aside.
 
     They would be merged into every call, and replies would not come from the softmax that
@@ -122,13 +125,15 @@ def _finite_probabilities() -> Iterator[None]:
         ) from error
 
 
-def _stop_ids(model: Any, tokenizer: Any) -> set[int]:
+def stop_ids(model: Any, tokenizer: Any) -> set[int]:
+    """Tokens that end a reply: the model's and the tokenizer's."""
     configured = model.generation_config.eos_token_id
     found = set(configured if isinstance(configured, list) else [configured])
     return {int(i) for i in found | {tokenizer.eos_token_id} if i is not None}
 
 
-def _until_stop(reply: list[int], stops: set[int]) -> list[int]:
+def until_stop(reply: list[int], stops: set[int]) -> list[int]:
+    """A reply up to and including its first end token."""
     for position, token in enumerate(reply):
         if token in stops:
             return reply[: position + 1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -56,18 +56,36 @@ def _reward_model(spec: str, settings: ModelSettings) -> RewardModel:
 
 
 def _reward_function(spec: str) -> Reward:
+    found = load_function(spec, "reward")
+
+    def reward(prompts: Sequence[str], replies: Sequence[str]) -> Any:
+        return found(prompts, replies)
+
+    return reward
+
+
+def load_function(spec: str, role: str) -> Callable[..., Any]:
+    """A user's `module:function`, whose faults, imported or called, become sentences.
+
+    Args:
+        spec: as the settings name it.
+        role: what it is used as (reward, judge), for the sentences.
+
+    Raises:
+        ModelError: if it cannot be imported or called, or when it raises.
+    """
     source, _, name = spec.rpartition(":")
-    with _users_code(f"The reward {spec!r} must be a function that can be imported"):
+    with _users_code(f"The {role} {spec!r} must be a function that can be imported"):
         module = _module_of(source) if source.endswith(".py") else importlib.import_module(source)
         found = getattr(module, name)
     if not callable(found):
-        raise ModelError(f"The reward {spec!r} must be a function; got {type(found).__name__}.")
+        raise ModelError(f"The {role} {spec!r} must be a function; got {type(found).__name__}.")
 
-    def reward(prompts: Sequence[str], replies: Sequence[str]) -> Any:
-        with _users_code(f"The reward {spec!r} must return scores"):
-            return found(prompts, replies)
+    def guarded(*arguments: Any) -> Any:
+        with _users_code(f"The {role} {spec!r} must return scores"):
+            return found(*arguments)
 
-    return reward
+    return guarded
 
 
 @contextmanager
@@ -115,10 +133,21 @@ class RewardModel:
         check_finite(model, path)
         return cls(model, load_tokenizer(path))
 
+    @property
+    def classes(self) -> int:
+        """How many logits it has: of two, the reward is their difference."""
+        config: Any = self.model.config
+        return int(config.num_labels)
+
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str], replies: Sequence[str]) -> list[float]:
         """One score per pair, through the reward model's own chat template."""
-        scores: list[float] = []
+        return _logit(self.logits(prompts, replies)).tolist()
+
+    @torch.no_grad()
+    def logits(self, prompts: Sequence[str], replies: Sequence[str]) -> torch.Tensor:
+        """(pairs, classes) the logits, in float32 on the CPU."""
+        found: list[torch.Tensor] = []
         device = next(self.model.parameters()).device
         pad = self.tokenizer.pad_token_id or 0
         ids = [
@@ -131,8 +160,8 @@ class RewardModel:
             tokens = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
             mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
             out = self.model(input_ids=tokens.to(device), attention_mask=mask.to(device))
-            scores.extend(_logit(out.logits.float()).tolist())
-        return scores
+            found.append(out.logits.float().cpu())
+        return torch.cat(found)
 
 
 def _logit(logits: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from u2a_core.report.evaluation import show_evaluation
 from u2a_core.report.evidence import interval, show_ablation, show_reproduction
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def show(run: Run) -> None:
         "gains": _show_gains,
         "impact": _show_impact,
         "demo": _show_demo,
+        "evaluate": show_evaluation,
         "ablate": show_ablation,
         "reproduce": show_reproduction,
     }

@@ -61,6 +61,19 @@ def paired_difference(ours: np.ndarray, theirs: np.ndarray) -> Estimate:
     return bootstrap_mean(ours - theirs)
 
 
+def over_seeds(values: Sequence[float] | np.ndarray) -> Estimate:
+    """The mean over seeds with its 95 % t interval; one seed has none (NaN)."""
+    found = np.asarray(values, dtype=np.float64)
+    found = found[~np.isnan(found)]
+    if len(found) == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    mean = float(found.mean())
+    if len(found) == 1:
+        return Estimate(mean, math.nan, math.nan, 1)
+    half = float(stats.t.ppf(0.975, len(found) - 1) * stats.sem(found))
+    return Estimate(mean, mean - half, mean + half, len(found))
+
+
 def auc(scores: Sequence[float] | np.ndarray, positive: Sequence[bool] | np.ndarray) -> Estimate:
     """P(score of a positive > score of a negative), ties ½, with its 95 % bootstrap interval.
 
