@@ -118,7 +118,8 @@ def _finding(shown: pd.DataFrame, metric: str) -> str:
     """The best arm at its best K, with its interval."""
     if shown.empty:
         return "No arm is finished yet"
-    best = shown.loc[shown["mean"].idxmin() if metric == "retain" else shown["mean"].idxmax()]
+    order = shown.sort_values("mean", ascending=metric == "retain")
+    best = order.to_dict("records")[0]
     at = f" at K = {best['k']}" if best["k"] else ""
     bounds = (
         ", one seed" if math.isnan(best["low"]) else f" [{best['low']:+.3f}, {best['high']:+.3f}]"

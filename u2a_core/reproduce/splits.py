@@ -42,7 +42,7 @@ SPLITS = {
 }
 """Task → its shares; those of halueval are not known, and taken from safe-rlhf."""
 _LEAST = 8
-"""Prompts that each part must have."""
+"""Pairs that each part must have."""
 
 
 def split_pairs(
@@ -69,21 +69,7 @@ def split_pairs(
         DataError: if a part would be too small.
     """
     draw = random.Random(f"split {seed}")
-    by_prompt: dict[str, list[PreferencePair]] = {}
-    for pair in pairs:
-        by_prompt.setdefault(prompt_text(pair.prompt), []).append(pair)
-    prompts = sorted(by_prompt)
-    draw.shuffle(prompts)
-    ends = [round(len(prompts) * share) for share in (split.preference, split.test)]
-    asked, tested = prompts[: ends[0]], prompts[ends[0] : sum(ends)]
-    learned = [pair for prompt in prompts[sum(ends) :] for pair in by_prompt[prompt]]
-    if min(len(asked), len(tested), len(learned)) < _LEAST:
-        raise DataError(
-            f"The preference pairs must give at least {_LEAST} prompts to each part; got "
-            f"{len(asked)} for J, {len(tested)} to test and {len(learned)} pairs to fine-tune on. "
-            "Give more pairs."
-        )
-    draw.shuffle(learned)
+    asked, tested, learned = _parts(pairs, split, draw)
     bad = learned[: round(len(learned) * split.negative)]
     good = learned[len(bad) :]
     flagged = bad[: round(len(bad) * split.forget)]
@@ -91,17 +77,42 @@ def split_pairs(
     mixture = [_sample(pair, pair.chosen) for pair in good]
     mixture += [_sample(pair, pair.rejected) for pair in bad]
     draw.shuffle(mixture)
-    test_pairs = [by_prompt[prompt][0] for prompt in tested]
     return {
         "mixture": mixture,
         "negatives": negatives,
         "truth": truth if mistaken else [],
-        "preferences": [_pair(pair) for prompt in asked for pair in by_prompt[prompt]],
-        "test_prompts": [_asked(pair) for pair in test_pairs],
-        "reference": [_sample(pair, pair.chosen) for pair in test_pairs],
-        "questions": [_pair(pair) for pair in test_pairs],
-        "outsiders": [_sample(pair, pair.rejected) for pair in test_pairs],
+        "preferences": [_pair(pair) for pair in asked],
+        "test_prompts": [_asked(pair) for pair in tested],
+        "reference": [_sample(pair, pair.chosen) for pair in tested],
+        "questions": [_pair(pair) for pair in tested],
+        "outsiders": [_sample(pair, pair.rejected) for pair in tested],
     }
+
+
+def _parts(
+    pairs: Sequence[PreferencePair], split: Split, draw: random.Random
+) -> tuple[list[PreferencePair], list[PreferencePair], list[PreferencePair]]:
+    """Pairs for J, one pair of every test prompt, and the pairs to fine-tune on, in random order.
+
+    Raises:
+        DataError: if a part would be too small.
+    """
+    by_prompt: dict[str, list[PreferencePair]] = {}
+    for pair in pairs:
+        by_prompt.setdefault(prompt_text(pair.prompt), []).append(pair)
+    prompts = sorted(by_prompt)
+    draw.shuffle(prompts)
+    first, second = (round(len(prompts) * share) for share in (split.preference, split.test))
+    asked = [pair for prompt in prompts[:first] for pair in by_prompt[prompt]]
+    tested = [by_prompt[prompt][0] for prompt in prompts[first : first + second]]
+    learned = [pair for prompt in prompts[first + second :] for pair in by_prompt[prompt]]
+    if min(len(asked), len(tested), len(learned)) < _LEAST:
+        raise DataError(
+            f"The preference pairs must give at least {_LEAST} to each part; got {len(asked)} for "
+            f"J, {len(tested)} to test and {len(learned)} to fine-tune on. Give more pairs."
+        )
+    draw.shuffle(learned)
+    return asked, tested, learned
 
 
 def write_split(folder: Path, files: dict[str, list[dict[str, Any]]]) -> dict[str, Path]:
