@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 STOPPED = 130
 """Exit code of a run that was told to stop."""
 
+COMMANDS = ("gains", "impact", "reweight", "unlearn", "baseline")
+"""Commands on a settings file."""
+
 _HELP = """Unlearning to Align: measure what each negative sample is worth, reweight, unlearn.
 
 usage: u2a COMMAND [CONFIG.yaml] [--section.field VALUE ...] [--out DIR] [--resume] [--json]
@@ -38,6 +41,7 @@ usage: u2a COMMAND [CONFIG.yaml] [--section.field VALUE ...] [--out DIR] [--resu
   impact      impact curves: what unlearning one sample alone changes, predicted and measured
   reweight    optimize the weights, round by round; yields weights and the U2A model
   unlearn     unlearn with uniform weights, or with --weights RUN
+  baseline    DPO, PPO, retraining or fine-tuning, to compare with (--baseline.method)
 
 u2a COMMAND --help lists a command's options.
 exit codes: 0 done, 2 bad input or setting, 3 numerical failure, 130 stopped
@@ -77,7 +81,7 @@ def _dispatch(arguments: list[str]) -> int:
         "demo": _demo,
         "build-demo": _build_demo,
         "data": _data,
-        **{name: _on_settings(name) for name in ("gains", "impact", "reweight", "unlearn")},
+        **{name: _on_settings(name) for name in COMMANDS},
     }
     if command not in actions:
         known = ", ".join(actions)

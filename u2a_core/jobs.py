@@ -135,6 +135,7 @@ def compute(
     bodies: dict[str, commands.Command] = {
         "gains": commands.run_gains,
         "impact": commands.run_impact,
+        "baseline": commands.run_baseline,
         "reweight": commands.run_reweight,
         "unlearn": commands.run_unlearn,
         "demo": run_demo,
@@ -218,6 +219,7 @@ def _name(command: str, settings: Settings) -> str:
     kinds = {
         "gains": f"gains-{method}",
         "impact": f"impact-{method}",
+        "baseline": settings.baseline.method,
         "reweight": f"u2a-{method}",
         "unlearn": f"{method}-{'uniform' if settings.weights == 'uniform' else 'weighted'}",
     }

@@ -4,6 +4,7 @@ The same functions are called by the command line, by the demo's workers and by 
 continues from the run's checkpoint where there is one, and stops at a step when it is told to.
 """
 
+from u2a_core.commands.baselines import run_baseline
 from u2a_core.commands.curves import run_impact
 from u2a_core.commands.descents import run_reweight, run_unlearn
 from u2a_core.commands.scoring import run_gains
@@ -14,6 +15,7 @@ __all__ = [
     "Stopped",
     "Watch",
     "execute",
+    "run_baseline",
     "run_gains",
     "run_impact",
     "run_reweight",
