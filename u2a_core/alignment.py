@@ -55,12 +55,7 @@ def load_objective(
     """
     kind = settings.objective.kind
     if kind == "sampled_reward":
-        return SampledReward(
-            sampler=Generator(policy.tokenizer, settings.objective.max_new_tokens),
-            prompts=tuple(_drawn(prompts, settings)),
-            reward=load_reward(settings.objective.reward, settings.model),
-            samples=settings.objective.samples,
-        )
+        return sampled_reward(settings, policy, prompts)
     if not pairs:
         raise ConfigError(
             "data.preferences must name preference pairs (prompt, chosen, rejected) for "
@@ -68,11 +63,31 @@ def load_objective(
         )
     if kind == "candidates":
         return _candidates(settings, policy, _paired_replies(pairs))
+    return preference(settings, policy, pairs, dpo_beta=settings.objective.dpo_beta)
+
+
+def sampled_reward(settings: Settings, policy: Policy, prompts: list[Prompt]) -> SampledReward:
+    """Eq. 1 on at most objective.max_prompts of the prompts, whatever J is."""
+    return SampledReward(
+        sampler=Generator(policy.tokenizer, settings.objective.max_new_tokens),
+        prompts=tuple(_drawn(prompts, settings)),
+        reward=load_reward(settings.objective.reward, settings.model),
+        samples=settings.objective.samples,
+    )
+
+
+def preference(
+    settings: Settings, policy: Policy, pairs: list[PreferencePair], *, dpo_beta: float
+) -> PreferenceObjective:
+    """The mean log-sigmoid margin of at most objective.max_prompts of the pairs, whatever J is.
+
+    The reference is the model as it stands.
+    """
     pairs = _drawn(pairs, settings)
     replies = [(pair.prompt, reply) for pair in pairs for reply in (pair.chosen, pair.rejected)]
     rows = _grouped(policy, replies, [2] * len(pairs), settings)
     reference = sequence_log_probs(policy.model, list(rows))
-    return PreferenceObjective(rows, reference, settings.objective.dpo_beta)
+    return PreferenceObjective(rows, reference, dpo_beta)
 
 
 def smooth_objective(

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 STOPPED = 130
 """Exit code of a run that was told to stop."""
 
-_ON_SETTINGS = ("gains", "impact", "reweight", "unlearn", "ablate", "evaluate")
+COMMANDS = ("gains", "impact", "reweight", "unlearn", "baseline", "ablate", "evaluate")
+"""Commands on a settings file."""
 
 _HELP = """Unlearning to Align: measure what each negative sample is worth, reweight, unlearn.
 
@@ -44,6 +45,7 @@ usage: u2a COMMAND [CONFIG.yaml] [--section.field VALUE ...] [--out DIR] [--resu
   table       results of runs, methods by metrics: --csv, --latex, --markdown, --html FILE
   unlearn     unlearn with uniform weights, or with --weights RUN
   evaluate    every metric of the original model, or with --evaluation.target RUN of a run's
+  baseline    DPO, PPO, retraining or fine-tuning, to compare with (--baseline.method)
 
 u2a COMMAND --help lists a command's options.
 exit codes: 0 done, 2 bad input or setting, 3 numerical failure, 130 stopped
@@ -85,7 +87,7 @@ def _dispatch(arguments: list[str]) -> int:
         "data": _data,
         "reproduce": _reproduce,
         "table": _table,
-        **{name: _on_settings(name) for name in _ON_SETTINGS},
+        **{name: _on_settings(name) for name in COMMANDS},
     }
     if command not in actions:
         known = ", ".join(actions)

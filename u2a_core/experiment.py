@@ -27,7 +27,7 @@ from u2a_core.data import (
 )
 from u2a_core.data.encode import EncodingReport
 from u2a_core.errors import ConfigError
-from u2a_core.losses import NPO, GradientAscent, sequence_log_probs
+from u2a_core.losses import NPO, GradientAscent, SimNPO, sequence_log_probs
 from u2a_core.models import Generator, Policy, load_policy, load_reward
 from u2a_core.objectives import Objective, SmoothObjective, score
 from u2a_core.reweight import Scorer
@@ -201,9 +201,14 @@ def _truth(settings: Settings, negatives: NegativeSet) -> np.ndarray | None:
 
 def per_sample_loss(settings: Settings, policy: Policy, rows: tuple[Batch, ...]) -> PerSampleLoss:
     """ℓ_i of the method; NPO's reference log-probabilities are computed once, at θ₀."""
-    if settings.inner.method == "npo":
-        return NPO(settings.inner.npo_beta, sequence_log_probs(policy.model, list(rows)))
-    return GradientAscent()
+    inner = settings.inner
+    losses: dict[str, Callable[[], PerSampleLoss]] = {
+        "ga": GradientAscent,
+        "graddiff": GradientAscent,
+        "npo": lambda: NPO(inner.npo_beta, sequence_log_probs(policy.model, list(rows))),
+        "simnpo": lambda: SimNPO(inner.simnpo_beta),
+    }
+    return losses[inner.method]()
 
 
 def describe(experiment: Experiment) -> dict[str, Any]:

@@ -220,6 +220,7 @@ def _name(command: str, settings: Settings) -> str:
         "gains": f"gains-{method}",
         "impact": f"impact-{method}",
         "ablate": f"ablation-{method}",
+        "baseline": settings.baseline.method,
         "reweight": f"u2a-{method}",
         "unlearn": f"{method}-{'uniform' if settings.weights == 'uniform' else 'weighted'}",
         "evaluate": f"evaluate-{Path(settings.evaluation.target).name or 'original'}",

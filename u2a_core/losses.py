@@ -116,6 +116,24 @@ class NPO:
 
 
 @dataclass(frozen=True)
+class SimNPO:
+    """Simple negative preference optimization (arXiv 2410.07163): NPO without a reference.
+
+    ℓ = −(2/β)·log σ(β·NLL/T) with NLL/T the mean over response tokens; the paper's margin δ is 0.
+    A reply that has been forgotten (NLL/T ≫ 1/β) has no gradient any more.
+
+    Attributes:
+        simnpo_beta: β > 0.
+    """
+
+    simnpo_beta: float
+
+    def __call__(self, log_probs: TokenLogProbs) -> Float[Tensor, " b"]:
+        """The SimNPO loss of each row."""
+        return -2 / self.simnpo_beta * F.logsigmoid(-self.simnpo_beta * log_probs.means())
+
+
+@dataclass(frozen=True)
 class NegativeLogLikelihood:
     """ℓ = −mean_t log π(y_t): the retain loss, and the loss of supervised fine-tuning."""
 

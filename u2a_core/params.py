@@ -48,6 +48,17 @@ def load(model: nn.Module, point: Parameters) -> None:
         own[name].copy_(tensor)
 
 
+@contextmanager
+def standing_at(model: nn.Module, point: Parameters) -> Iterator[None]:
+    """While open, the model stands at another θ, which costs one copy of θ."""
+    here = snapshot({name: p for name, p in model.named_parameters() if name in point})
+    load(model, point)
+    try:
+        yield
+    finally:
+        load(model, here)
+
+
 def dot(a: Parameters, b: Parameters) -> float:
     """⟨a, b⟩."""
     total = 0.0

@@ -39,18 +39,12 @@ def write_descent(
     # rounds after the chosen one scored models that were not kept
     scored = state.gain_path[: chosen + 1]
     total = accumulated_gains(scored).cpu().numpy() if scored else None
-    write_path(run, experiment, state)
     run.write_table("weights", _final(experiment, weights, scored, total, state))
-    run.write_table("generations", _generations(before, after))
     truth = experiment.mislabelled
     facts: dict[str, Any] = {
         "method": experiment.settings.inner.method,
-        "steps": state.best_step,
-        "steps_taken": state.step,
-        "ended": state.ended,
-        "objective": {"before": state.history[0]["objective"], "after": state.best_objective},
+        **write_outcome(run, experiment, state, before, after),
         "effective_samples": weights.effective_samples(),
-        "reward": _rewards(before, after),
     }
     if state.identity_error is not None:
         facts["identity_error"] = state.identity_error
@@ -65,10 +59,31 @@ def write_descent(
     return facts
 
 
+def write_outcome(
+    run: Run,
+    experiment: Experiment,
+    state: UnlearnState,
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+) -> dict[str, Any]:
+    """Tables of any run of steps (history, generations), and what its report says of them."""
+    write_path(run, experiment, state)
+    run.write_table("generations", _generations(before, after))
+    return {
+        "steps": state.best_step,
+        "steps_taken": state.step,
+        "ended": state.ended,
+        "objective": {"before": state.history[0]["objective"], "after": state.best_objective},
+        "reward": _rewards(before, after),
+        "ledger": state.ledger.facts(),
+    }
+
+
 def write_path(run: Run, experiment: Experiment, state: UnlearnState) -> None:
     """What the descent has been through so far: readable while it goes on."""
     run.write_table("history", pd.DataFrame(state.history))
-    run.write_table("weight_path", _rounds(experiment, state))
+    if state.weight_path:
+        run.write_table("weight_path", _rounds(experiment, state))
 
 
 def auc_facts(gains: Mapping[str, Any], truth: np.ndarray) -> dict[str, Any]:

@@ -34,6 +34,10 @@ class TinyPolicy(nn.Module):
         """The head."""
         return self.head
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The embedding."""
+        return self.embedding
+
     def forward(self, input_ids: Int[Tensor, "b t"], **_: object) -> SimpleNamespace:
         """Logits, as a loaded model returns them."""
         hidden = self.embedding(input_ids)

@@ -97,7 +97,7 @@ def inner_step(
     if problem.settings.lam:
         for name, p in theta.items():
             gradient[name].add_(p.detach() - problem.origin[name], alpha=2 * problem.settings.lam)
-    totals["gradient"] = _apply(problem.settings, optimizer, theta, gradient)
+    totals["gradient"] = apply_gradient(problem.settings, optimizer, theta, gradient)
     return totals
 
 
@@ -177,18 +177,22 @@ def _add_retain(problem: InnerProblem, theta: Parameters, gradient: Parameters) 
     return total
 
 
-def _apply(
+def apply_gradient(
     settings: InnerSettings,
     optimizer: torch.optim.Optimizer,
     theta: Parameters,
     gradient: Parameters,
+    *,
+    rate: str = "inner.learning_rate",
 ) -> float:
-    """Clips and takes the optimizer's step; returns the norm before clipping."""
+    """Clips to `max_grad_norm` and takes the optimizer's step; returns the norm before clipping.
+
+    Raises:
+        NumericalError: if the gradient is not finite; names the setting `rate` to lower.
+    """
     length = params.norm(gradient)
     if not math.isfinite(length):
-        raise NumericalError(
-            f"The inner gradient must be finite; got norm {length}. Lower inner.learning_rate."
-        )
+        raise NumericalError(f"The gradient must be finite; got norm {length}. Lower {rate}.")
     factor = min(1.0, settings.max_grad_norm / max(length, 1e-30))
     for name, p in theta.items():
         p.grad = gradient[name] * factor

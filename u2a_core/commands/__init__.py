@@ -6,6 +6,7 @@ continues from the run's checkpoint where there is one, and stops at a step when
 
 from u2a_core.commands.ablations import run_ablate
 from u2a_core.commands.arms import BODIES, arm, execute_arms, processes
+from u2a_core.commands.baselines import run_baseline
 from u2a_core.commands.curves import run_impact
 from u2a_core.commands.descents import run_reweight, run_unlearn
 from u2a_core.commands.evaluating import run_evaluate
@@ -22,6 +23,7 @@ __all__ = [
     "execute_arms",
     "processes",
     "run_ablate",
+    "run_baseline",
     "run_evaluate",
     "run_gains",
     "run_impact",

@@ -17,6 +17,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from u2a_core.commands.baselines import run_baseline
 from u2a_core.commands.descents import run_reweight, run_unlearn
 from u2a_core.commands.evaluating import run_evaluate
 from u2a_core.commands.scoring import run_gains
@@ -33,6 +34,7 @@ BODIES: dict[str, Command] = {
     "gains": run_gains,
     "reweight": run_reweight,
     "unlearn": run_unlearn,
+    "baseline": run_baseline,
     "evaluate": run_evaluate,
 }
 """Command → what it does; those that can be an arm."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import torch
 from u2a_core import params
 from u2a_core.commands.work import Stopped, Watch, finish, load
 from u2a_core.config import there
-from u2a_core.descent import Choice, UnlearnState, descend, follow, pack, start, unpack
+from u2a_core.descent import Choice, Step, UnlearnState, descend, follow, pack, start, unpack
 from u2a_core.errors import ConfigError, DataError, RunError
 from u2a_core.models import save_policy
 from u2a_core.results import write_descent, write_path
@@ -23,7 +24,7 @@ from u2a_core.types import Weights
 from u2a_core.weights import check_count, uniform
 
 if TYPE_CHECKING:
-    from u2a_core.config import Settings
+    from u2a_core.config import OuterSettings, Settings
     from u2a_core.experiment import Experiment
 
 _CHECKPOINT_SHARE = 20
@@ -105,20 +106,59 @@ def _descent(
     first: Weights,
 ) -> dict[str, Any]:
     """Runs the inner steps with checkpoints, then compares the model before and after."""
-    settings, command = experiment.settings, run.config()["command"]
+    command, outer = run.config()["command"], experiment.settings.outer
     watch.tell("replies of the original model", 0, 1)
     before = experiment.evaluate()
-    state = _resumed(run, experiment, watch) or start(experiment.problem, first)
+    state = descended(run, experiment, watch, Descent(f"{command}ing", choose, first, outer))
+    watch.tell("comparing replies", 0, 1)
+    facts = write_descent(run, experiment, state, before, experiment.evaluate())
+    run.save_model(partial(save_policy, experiment.policy, provenance={"command": command}))
+    watch.tell("comparing replies", 1, 1)
+    return finish(run, experiment, watch, facts)
+
+
+@dataclass(frozen=True)
+class Descent:
+    """What makes a run of steps: see `descent.descend`.
+
+    Attributes:
+        stage: what is being done, for the progress.
+        choose: measures J and decides the weights.
+        first: the weights at θ₀.
+        outer: steps between measurements, patience, restarts.
+        step: what moves θ; None: unlearning.
+        max_tokens: ends the run; 0: no bound.
+    """
+
+    stage: str
+    choose: Callable[[UnlearnState], Choice]
+    first: Weights
+    outer: OuterSettings
+    step: Step | None = None
+    max_tokens: int = 0
+
+
+def descended(run: Run, experiment: Experiment, watch: Watch, descent: Descent) -> UnlearnState:
+    """The state after all steps, from the checkpoint where there is one; the model is at the best.
+
+    Raises:
+        Stopped: if told to stop, with a checkpoint.
+    """
+    problem = experiment.problem
+    total = problem.settings.steps
+    state = _resumed(run, experiment, watch) or start(problem, descent.first)
     saved, cost = time.monotonic(), 0.0
     for _ in descend(
-        experiment.problem,
+        problem,
         experiment.objective,
-        choose,
-        outer=settings.outer,
-        seed=settings.seed,
+        descent.choose,
+        outer=descent.outer,
+        seed=experiment.settings.seed,
         state=state,
+        step=descent.step,
+        max_tokens=descent.max_tokens,
     ):
-        watch.tell(f"{command}ing", state.step, settings.inner.steps, state.history[-1])
+        watch.tell(descent.stage, state.step, total, state.history[-1])
         stopping = watch.stopping() and not state.ended
         if stopping or time.monotonic() - saved > _CHECKPOINT_SHARE * cost:
             begun = time.monotonic()
@@ -128,13 +168,9 @@ def _descent(
             saved = time.monotonic()
             cost = saved - begun
         if stopping:
-            raise Stopped(f"at step {state.step} of {settings.inner.steps}")
-    params.load(experiment.policy.model, state.best_theta)
-    watch.tell("comparing replies", 0, 1)
-    facts = write_descent(run, experiment, state, before, experiment.evaluate())
-    run.save_model(partial(save_policy, experiment.policy, provenance={"command": command}))
-    watch.tell("comparing replies", 1, 1)
-    return finish(run, experiment, watch, facts)
+            raise Stopped(f"at step {state.step} of {total}")
+    params.load(problem.model, state.best_theta)
+    return state
 
 
 def _resumed(run: Run, experiment: Experiment, watch: Watch) -> UnlearnState | None:

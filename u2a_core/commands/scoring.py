@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from u2a_core.commands.work import Watch, finish, load
+from u2a_core.ledger import Ledger
 from u2a_core.losses import NegativeLogLikelihood, per_sample_losses
 from u2a_core.objectives import SampledReward, score
 from u2a_core.results import auc_facts, curvature_facts, put_errors, samples_table
@@ -26,12 +27,14 @@ def run_gains(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
     experiment = load(settings, watch)
     n = experiment.problem.size
     watch.tell("sampling replies for J", 0, 1)
-    report = experiment.scorer(
-        uniform(n),
-        seed=step_seed(settings.seed, 0),
-        check=True,
-        passing=partial(watch.over, "scoring samples"),
-    )
+    ledger = Ledger()
+    with ledger.counting(experiment.policy.model):
+        report = experiment.scorer(
+            uniform(n),
+            seed=step_seed(settings.seed, 0),
+            check=True,
+            passing=partial(watch.over, "scoring samples"),
+        )
     nll = per_sample_losses(
         experiment.policy.model, list(experiment.problem.batches), NegativeLogLikelihood()
     )
@@ -53,6 +56,7 @@ def run_gains(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
         "identity_error": report.identity_error,
         "parts": report.parts,
         "uncertain": _uncertain(table),
+        "ledger": ledger.facts(),
         **curvature_facts(settings.outer.curvature, pd.DataFrame([report.solve.facts()])),
     }
     return finish(run, experiment, watch, facts)

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from u2a_core.data.encode import batches, encode
 from u2a_core.demo import world
 from u2a_core.losses import IGNORED, response_log_probs
-from u2a_core.models import Generator, RewardModel
+from u2a_core.models import Generator, RewardModel, load_tokenizer
+from u2a_core.runs import demo_assets
 from u2a_core.types import Sample, user_prompt
 
 _TEMPLATE = (
@@ -85,11 +86,7 @@ def train_tokenizer() -> Any:
 
 def train_policy(tokenizer: Any, seed: int, report: Callable[[str], None]) -> Any:
     """A tiny Llama, trained on the mixture's replies."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    policy: Any = LlamaForCausalLM(_shape(LlamaConfig, tokenizer))
-    policy.generation_config.eos_token_id = tokenizer.eos_token_id
-    policy.generation_config.pad_token_id = tokenizer.pad_token_id
+    policy = _untrained(tokenizer)
     rows = world.mixture()
     samples = [
         Sample(str(i), user_prompt(row["prompt"]), row["response"]) for i, row in enumerate(rows)
@@ -107,6 +104,26 @@ def train_policy(tokenizer: Any, seed: int, report: Callable[[str], None]) -> An
     asked = [world.test_prompts(seed)[i]["prompt"] for i in rollouts.prompt_index]
     rewards = world.rubric(asked, rollouts.replies)
     report(f"policy: mean reward on test prompts {sum(rewards) / len(rewards):+.3f}")
+    return policy
+
+
+def write_base(folder: Path, seed: int) -> None:
+    """The scenario's base model: the policy's architecture and tokenizer, untrained.
+
+    Retrain and supervised fine-tuning begin with it (`baseline.base`).
+    """
+    tokenizer = load_tokenizer(str(demo_assets() / "model"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _save(_untrained(tokenizer), tokenizer, folder)
+
+
+def _untrained(tokenizer: Any) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    policy: Any = LlamaForCausalLM(_shape(LlamaConfig, tokenizer))
+    policy.generation_config.eos_token_id = tokenizer.eos_token_id
+    policy.generation_config.pad_token_id = tokenizer.pad_token_id
     return policy
 
 

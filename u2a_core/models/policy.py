@@ -88,8 +88,13 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return dtype
 
 
-def load_policy(settings: ModelSettings) -> Policy:
+def load_policy(settings: ModelSettings, *, weights: str = "") -> Policy:
     """The policy with its trainable parameters chosen.
+
+    Args:
+        settings: which model, and what is trained of it.
+        weights: another model, whose weights are taken instead; with the first one's tokenizer, so
+            that both read the same tokens. A base model often has no chat template of its own.
 
     Raises:
         ModelError: if the folder holds no model, tokenizer or chat template, or NaN weights.
@@ -106,9 +111,10 @@ def load_policy(settings: ModelSettings) -> Policy:
             "Add chat_template.jinja to the folder, or use the chat version of the model."
         )
     dtype = choose_dtype(settings.dtype, device)
-    model = pretrained(AutoModelForCausalLM, settings.path, dtype).to(device).eval()
-    check_finite(model, settings.path)
-    _check_vocabulary(model, tokenizer, settings.path)
+    path = weights or settings.path
+    model = pretrained(AutoModelForCausalLM, path, dtype).to(device).eval()
+    check_finite(model, path)
+    _check_vocabulary(model, tokenizer, path)
     _check_context(model, settings)
     return Policy(_with_trainable(model, settings), tokenizer, settings)
 

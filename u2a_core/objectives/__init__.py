@@ -8,7 +8,7 @@ A gradient comes in parts, one for each part of the prompts: their sum is ∇J, 
 standard error.
 """
 
-from u2a_core.objectives.protocol import Objective, mean_estimate
+from u2a_core.objectives.protocol import Objective, gradient_parts, mean_estimate
 from u2a_core.objectives.sampled import SampledReward, leave_one_out_advantages, score
 from u2a_core.objectives.smooth import CandidateReward, PreferenceObjective, SmoothObjective
 
@@ -18,6 +18,7 @@ __all__ = [
     "PreferenceObjective",
     "SampledReward",
     "SmoothObjective",
+    "gradient_parts",
     "leave_one_out_advantages",
     "mean_estimate",
     "score",

@@ -99,7 +99,8 @@ def _show_descent(console: Console, run: Run, report: dict[str, Any]) -> None:
         f"{report['steps_taken']} kept (the largest J: "
         f"{objective['before']:+.3f} → {objective['after']:+.3f}); ended: {report['ended']}."
     )
-    console.print(f"Effective samples 1/Σω²: {report['effective_samples']:.1f}.")
+    if "effective_samples" in report:
+        console.print(f"Effective samples 1/Σω²: {report['effective_samples']:.1f}.")
     if "curvature" in report:
         console.print(_curvature_line(report["curvature"]))
     if "weight_on_mislabelled" in report:
@@ -109,7 +110,18 @@ def _show_descent(console: Console, run: Run, report: dict[str, Any]) -> None:
     if report["reward"]:
         for name, estimate in report["reward"].items():
             console.print(f"Reward ↑ {name}: {interval(estimate)} (n = {estimate['n']})")
+    if "ledger" in report:
+        console.print(_ledger_line(report["ledger"]))
     show_replies(console, run)
+
+
+def _ledger_line(ledger: dict[str, Any]) -> str:
+    """What the descent cost, the replies before and after apart."""
+    return (
+        f"Computed: {ledger['forward_passes']:,} forward and {ledger['backward_passes']:,} "
+        f"backward passes, {ledger['tokens']:,} tokens, {ledger['seconds']:.1f} s; peak memory "
+        f"{ledger['peak_memory_mb']:,.0f} MB ({ledger['memory_of']})."
+    )
 
 
 def _curvature_line(facts: dict[str, Any]) -> str:
