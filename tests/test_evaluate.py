@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from u2a_core import commands, evaluation, jobs, metrics
+from u2a_core.commands.evaluating import compatible
 from u2a_core.config import Settings, load_settings
 from u2a_core.data import write_records
 from u2a_core.demo import world
@@ -142,6 +144,20 @@ def test_a_runs_model_is_measured_on_the_replies_it_ended_with(
     difference = evaluation.paired(run.table("scores"), original.table("scores"))
     assert difference["reward"].mean == pytest.approx(reported["difference"]["mean"])
     assert run.report()["warnings"] == []
+
+
+def test_an_adapter_of_another_model_is_refused_and_a_whole_model_is_warned_of(
+    unlearned: Run, small: Settings, tmp_path: Path
+):
+    shutil.copytree(small.model.path, tmp_path / "m")
+    (tmp_path / "m" / "note.txt").write_text("another model")
+    model = small.model.model_copy(update={"path": str(tmp_path / "m")})
+    other = small.model_copy(update={"model": model})
+    if (unlearned.model_folder / "adapter_config.json").exists():
+        with pytest.raises(ConfigError, match="must be put on the model it was trained on"):
+            compatible(other, unlearned)
+    else:
+        assert "began from another model" in compatible(other, unlearned)[0]
 
 
 def test_a_run_may_be_the_reference(original: Run, small: Settings, tmp_path: Path):
@@ -317,8 +333,6 @@ def test_an_encoder_pools_the_mean_of_a_text_not_of_its_padding(small: Settings)
 
 
 def test_the_encoders_own_pooling_is_read(scenario: Path, small: Settings, tmp_path: Path):
-    import shutil
-
     shutil.copytree(small.model.path, tmp_path / "m")
     (tmp_path / "m" / "1_Pooling").mkdir()
     config = tmp_path / "m" / "1_Pooling" / "config.json"

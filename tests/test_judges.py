@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from u2a_core.config import EvaluationSettings, Settings
+from u2a_core import commands
+from u2a_core.config import EvaluationSettings, Settings, load_settings
 from u2a_core.demo import world
 from u2a_core.errors import ConfigError, ModelError
 from u2a_core.judges import Question, TextJudge, load_judge
@@ -20,6 +21,7 @@ from u2a_core.judges.endpoint import Endpoint
 from u2a_core.judges.prompts import REPAIR, rendered, template, verdict
 from u2a_core.judges.sources import ClassifierJudge, FunctionJudge
 from u2a_core.metrics import SCALES
+from u2a_core.runs import Run
 
 GOOD = '{"reason": "It does.", "score": 1}'
 Reply = tuple[int, str, dict[str, str]]
@@ -160,6 +162,41 @@ def test_retry_after_is_honoured(fake: Fake, at):
     fake.script = script
     assert at()(asked(), silent) == [1]
     assert times[1] - times[0] >= 0.5
+
+
+def test_a_wait_longer_than_we_bear_is_not_cut_short(fake: Fake, at):
+    fake.script = lambda body, n: (429, "", {"Retry-After": "3600"})
+    judge = at()
+    assert judge(asked(), silent) == [None]
+    assert len(fake.bodies) == 1
+    assert judge.usage.reasons == {"status 429, to be asked again after 3600 s": 1}
+
+
+def test_an_evaluation_asks_once_and_again_for_nothing(fake: Fake, scenario: Path, tmp_path: Path):
+    """Through the command: as many requests as estimated; the next run has the cache."""
+    fake.script = lambda body, n: ok(GOOD)
+    (tmp_path / "harmful.txt").write_text("Hi there. I need some help with my computer.\n")
+    settings = load_settings(scenario)
+    own = {"judge": fake.address, "judge_model": "m", "harmful": str(tmp_path / "harmful.txt")}
+    own |= {"questions": "", "outsiders": "", "benign": ""}
+    evaluation = settings.evaluation.model_copy(update=own)
+    told = []
+    for name in ("one", "two"):
+        run = Run.create(
+            tmp_path / name, "evaluate", settings.model_copy(update={"evaluation": evaluation})
+        )
+        told.append(commands.execute(run, commands.Watch(run), commands.run_evaluate)["judge"])
+    assert told[0]["estimate"]["requests"] == told[0]["requests"] == len(fake.bodies) > 0
+    assert told[1]["estimate"]["requests"] == told[1]["requests"] == 0
+    assert told[1]["cached"] == 6
+    asked_over = evaluation.model_copy(update={"judge_requests": 1, "judge_model": "other"})
+    run = Run.create(
+        tmp_path / "three", "evaluate", settings.model_copy(update={"evaluation": asked_over})
+    )
+    sent = len(fake.bodies)
+    with pytest.raises(ConfigError, match="at most 1 times"):
+        commands.execute(run, commands.Watch(run), commands.run_evaluate)
+    assert len(fake.bodies) == sent
 
 
 def test_failed_judge_calls_are_missing_not_safe(fake: Fake, at):

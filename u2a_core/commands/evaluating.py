@@ -46,6 +46,7 @@ class _Inputs:
     reasons: dict[str, str]
     warnings: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
+    estimate: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def stage(self, name: str) -> Callable[[int, int], None]:
         """Tells how far a stage is, where that has changed; ends the command if told to."""
@@ -74,7 +75,8 @@ def run_evaluate(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
     _put_judgements(inputs, replies)
     others += evaluation.texts_measured(replies)
     others += evaluation.length_controlled(replies, inputs.references)
-    values = evaluation.values_of(replies) | values
+    values |= evaluation.values_of(replies)
+    values = {name: own for name, own in values.items() if name not in inputs.reasons}
     found = evaluation.all_metrics(values, others, inputs.reasons)
     run.write_table("generations", replies)
     run.write_table("metrics", pd.DataFrame([own.row() for own in found]))
@@ -83,7 +85,9 @@ def run_evaluate(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
     facts = {
         "target": settings.evaluation.target or "original",
         **evaluation.facts(found),
-        "judge": {"source": judge.identity, **judge.usage.facts()} if judge else {},
+        "judge": {"source": judge.identity, **inputs.estimate, **judge.usage.facts()}
+        if judge
+        else {},
         "replies": len(replies),
         "warnings": inputs.warnings,
         "notes": inputs.notes,
@@ -104,7 +108,7 @@ def _loaded(run: Run, settings: Settings, watch: Watch) -> _Inputs:
     reasons = evaluation.why_missing(settings)
     inputs = _Inputs(run, settings, watch, sets, references, judge, reasons)
     if own.target:
-        inputs.warnings += _compatible(settings, _target(own.target))
+        inputs.warnings += compatible(settings, _target(own.target))
     watch.tell("loading data", 1, 1)
     return inputs
 
@@ -139,7 +143,7 @@ def _target(source: str) -> Run:
     return target
 
 
-def _compatible(settings: Settings, target: Run) -> list[str]:
+def compatible(settings: Settings, target: Run) -> list[str]:
     """Warnings about a run that was made of another model or of other negatives.
 
     Raises:
@@ -222,6 +226,7 @@ def _put_rewards(inputs: _Inputs, replies: pd.DataFrame) -> None:
     settings = inputs.settings
     spec = settings.evaluation.reward or settings.objective.reward
     scored = replies["set"].isin(("test", "benign"))
+    replies["reward"] = np.nan
     if not spec or not scored.any():
         return
     tick = inputs.stage("rewards")
@@ -258,6 +263,11 @@ def _put_judgements(inputs: _Inputs, replies: pd.DataFrame) -> None:
     asked = evaluation.questions(replies, right, inputs.references)
     lacking: list[Criterion] = [criterion for criterion in asked if not judge.offers(criterion)]
     inputs.reasons |= evaluation.not_offered(judge.identity, lacking)
+    cost = evaluation.cost(judge, asked)
+    inputs.estimate["estimate"] = dataclasses.asdict(cost)
+    if cost.requests:
+        name = f"judge: {cost.requests} requests, about {cost.tokens:,} tokens"
+        inputs.stage(name)(0, cost.requests)
     found = evaluation.judgements(judge, asked, inputs.stage)
     for criterion, values in found.items():
         replies.loc[replies["set"] == evaluation.ASKED[criterion], criterion] = values

@@ -11,7 +11,7 @@ from u2a_core.evaluation.figures import (
     values_of,
     with_texts,
 )
-from u2a_core.evaluation.judging import ASKED, judgements, questions, warnings_of
+from u2a_core.evaluation.judging import ASKED, cost, judgements, questions, warnings_of
 from u2a_core.evaluation.likelihoods import (
     fluency,
     likelihoods,
@@ -24,6 +24,7 @@ __all__ = [
     "ASKED",
     "Sets",
     "all_metrics",
+    "cost",
     "facts",
     "fluency",
     "judgements",

@@ -94,7 +94,12 @@ def all_metrics(
     found = {own.name: own for own in others}
     found |= {name: measured(name, own) for name, own in values.items()}
     rest = "Its inputs are there, but gave no value."
-    return [found.get(name) or unmeasured(name, reasons.get(name, rest)) for name in METRICS]
+    return [
+        unmeasured(name, reasons[name])
+        if name in reasons
+        else found.get(name) or unmeasured(name, rest)
+        for name in METRICS
+    ]
 
 
 def not_offered(judge: str, lacking: Sequence[Criterion]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from u2a_core import metrics
-from u2a_core.judges import Judge, Question, TextJudge
+from u2a_core.judges import Cost, Judge, Question, TextJudge
 from u2a_core.metrics import Criterion
 
 Tick: TypeAlias = Callable[[int, int], None]
@@ -64,19 +64,24 @@ def questions(
     return found
 
 
+def cost(judge: Judge, asked: dict[Criterion, list[Question]]) -> Cost:
+    """What all questions together will cost, before the first is asked.
+
+    Raises:
+        ConfigError: if they exceed the budget of requests.
+    """
+    every = [q for criterion, own in asked.items() if judge.offers(criterion) for q in own]
+    return judge.check_budget(every) if isinstance(judge, TextJudge) else judge.cost(every)
+
+
 def judgements(
     judge: Judge, asked: dict[Criterion, list[Question]], stage: Callable[[str], Tick]
 ) -> dict[Criterion, np.ndarray]:
-    """One value a reply and criterion, NaN where the judgement failed.
-
-    Raises:
-        ConfigError: if all questions together exceed the budget; none has been asked then.
-    """
-    asked = {criterion: own for criterion, own in asked.items() if judge.offers(criterion)}
-    if isinstance(judge, TextJudge):
-        judge.check_budget([question for own in asked.values() for question in own])
+    """One value a reply and criterion that the judge offers, NaN where the judgement failed."""
     found: dict[Criterion, np.ndarray] = {}
     for criterion, own in asked.items():
+        if not judge.offers(criterion):
+            continue
         values = judge(own, stage(f"judging: {criterion}"))
         if criterion == "pairwise":
             found[criterion] = metrics.both_orders(values[::2], values[1::2])

@@ -150,16 +150,21 @@ class Endpoint:
                 f"evaluation.judge must be an address; got {_shown(self.address)} ({error})."
             ) from error
         self._answered = True
-        if response.status_code == 200:
-            return _content(response, usage)
-        self._refuse(response)
-        why = f"status {response.status_code}"
         if response.status_code == 400 and not plain:
             self._plain = True  # some models take no temperature
-            return _Again(why)
-        if response.status_code in _AGAIN or response.status_code >= 500:
-            return _Again(why, _retry_after(response))
-        return Answer(failure=why)
+            return _Again("status 400")
+        return _content(response, usage) if response.status_code == 200 else self._failed(response)
+
+    def _failed(self, response: httpx2.Response) -> Answer | _Again:
+        """What a status other than 200 means for the request."""
+        self._refuse(response)
+        why = f"status {response.status_code}"
+        if response.status_code not in _AGAIN and response.status_code < 500:
+            return Answer(failure=why)
+        wait = _retry_after(response)
+        if wait > _LONGEST_WAIT_S:
+            return Answer(failure=f"{why}, to be asked again after {wait:.0f} s")
+        return _Again(why, wait)
 
     def _post(self, messages: list[dict[str, str]], plain: bool) -> httpx2.Response:
         """One request; the timeout bounds the whole of it, not each of its packets alone."""
