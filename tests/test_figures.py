@@ -93,6 +93,10 @@ def test_only_losses_that_were_measured_are_drawn():
 def test_effective_samples_tell_their_last_value():
     figure = figures.effective_samples(HISTORY, "light")
     assert figure.layout.title.text.startswith("2 effective samples")
+    bare = figures.effective_samples(
+        HISTORY.drop(columns=["effective_samples", "support"]), "light"
+    )
+    assert bare.layout.title.text == "Nothing is weighted in this run"
     assert [list(trace.y) for trace in figure.data] == [[6.0, 4.0, 2.5], [6.0, 6.0, 4.0]]
 
 

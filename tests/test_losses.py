@@ -11,6 +11,7 @@ from u2a_core.losses import (
     NPO,
     GradientAscent,
     NegativeLogLikelihood,
+    SimNPO,
     per_sample_losses,
     response_log_probs,
     sequence_log_probs,
@@ -130,3 +131,22 @@ def test_uniform_guessing_has_the_log_of_the_vocabulary_as_loss():
     model.head.weight.data.zero_()
     values = per_sample_losses(model, [batch], NegativeLogLikelihood())
     torch.testing.assert_close(values, torch.full((3,), math.log(7), dtype=torch.float64))
+
+
+def test_simnpo_by_hand_without_a_reference():
+    nll = torch.tensor([2.0, 0.5])
+    expected = 2 / 4.5 * torch.log1p(torch.exp(-4.5 * nll))
+    torch.testing.assert_close(SimNPO(4.5)(BY_HAND), expected)
+
+
+def test_simnpo_is_gradient_ascent_scaled_by_what_is_left_to_forget():
+    """Its gradient is 2σ(−β·NLL/T)·∇ℓ_GA of each row."""
+    model, batch = TinyPolicy(), random_batch(1)
+    theta = params.trainable(model)
+    ours, theirs = (
+        params.gradient(loss(response_log_probs(model, batch)).sum(), theta)
+        for loss in (SimNPO(1.5), GradientAscent())
+    )
+    nll = per_sample_losses(model, [batch], NegativeLogLikelihood())
+    for name in theta:
+        torch.testing.assert_close(ours[name], 2 * torch.sigmoid(-1.5 * nll) * theirs[name])

@@ -60,22 +60,21 @@ def loss_curves(history: pd.DataFrame, mode: Mode) -> go.Figure:
 
 def effective_samples(history: pd.DataFrame, mode: Mode) -> go.Figure:
     """1/Σω² and the size of the support against inner steps."""
-    last = history.iloc[-1]
-    figure = frame(
-        mode,
-        title=f"{last['effective_samples']:.0f} effective samples at step {last['step']:.0f}",
-        x="inner step",
-        y="samples",
-    )
+    title = "Nothing is weighted in this run"  # as in a baseline's
+    if "effective_samples" in history:
+        last = history.iloc[-1]
+        title = f"{last['effective_samples']:.0f} effective samples at step {last['step']:.0f}"
+    figure = frame(mode, title=title, x="inner step", y="samples")
     for column, name, dash in (
         ("effective_samples", "effective samples 1/Σω²", "solid"),
         ("support", "support: weight above 0", "dot"),
     ):
-        figure.add_scatter(
-            x=history["step"], y=history[column], name=name, mode="lines",
-            line={"color": HELPS[mode], "width": 2, "dash": dash},
-            hovertemplate="step %{x}: %{y:.1f}<extra></extra>",
-        )  # fmt: skip
+        if column in history:
+            figure.add_scatter(
+                x=history["step"], y=history[column], name=name, mode="lines",
+                line={"color": HELPS[mode], "width": 2, "dash": dash},
+                hovertemplate="step %{x}: %{y:.1f}<extra></extra>",
+            )  # fmt: skip
     return _counted(figure.update_layout(yaxis_rangemode="tozero", margin_t=_TWO_LINES))
 
 
