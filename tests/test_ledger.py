@@ -6,7 +6,7 @@ import torch
 
 from u2a_core import params
 from u2a_core.config import InnerSettings, OuterSettings
-from u2a_core.descent import descend, pack, start, unpack
+from u2a_core.descent import Ending, descend, pack, start, unpack
 from u2a_core.ledger import Ledger
 from u2a_core.losses import NPO, response_log_probs, sequence_log_probs
 from u2a_core.objectives import PreferenceObjective
@@ -84,7 +84,7 @@ def test_a_resumed_descent_ends_with_the_counts_of_an_uninterrupted_one():
 def test_a_budget_of_tokens_ends_the_descent_with_a_last_measurement():
     going, whole = run(*machine())
     deque(going, maxlen=0)
-    going, state = run(*machine(), max_tokens=whole.ledger.tokens // 2)
+    going, state = run(*machine(), ending=Ending(whole.ledger.tokens // 2))
     deque(going, maxlen=0)
     assert state.ended == "token budget used"
     assert state.step < whole.step

@@ -17,7 +17,7 @@ from u2a_core.commands.work import Watch, finish, load
 from u2a_core.config import OuterSettings
 from u2a_core.data import load_retain
 from u2a_core.data.encode import encode
-from u2a_core.descent import Step, measure
+from u2a_core.descent import Ending, Step, measure
 from u2a_core.errors import ConfigError
 from u2a_core.models import load_policy, save_policy
 from u2a_core.objectives import SampledReward
@@ -48,7 +48,7 @@ class Prepared:
 
 
 def run_baseline(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
-    """`u2a baseline`: the model of the step with the largest J, and its replies after it.
+    """`u2a baseline`: the model of the step with the largest J (fine-tuned: of the last), compared.
 
     Raises:
         ConfigError: if the method lacks what it needs; names the setting.
@@ -73,7 +73,7 @@ def run_baseline(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
             uniform(problem.size),
             outer,
             prepared.step,
-            own.max_tokens,
+            Ending(own.max_tokens, "last" if own.method in ("sft", "retrain") else "best"),
         )
         state = descended(run, experiment, watch, descent)
     watch.tell("comparing replies", 0, 1)

@@ -14,7 +14,17 @@ import torch
 from u2a_core import params
 from u2a_core.commands.work import Stopped, Watch, finish, load
 from u2a_core.config import there
-from u2a_core.descent import Choice, Step, UnlearnState, descend, follow, pack, start, unpack
+from u2a_core.descent import (
+    Choice,
+    Ending,
+    Step,
+    UnlearnState,
+    descend,
+    follow,
+    pack,
+    start,
+    unpack,
+)
 from u2a_core.errors import ConfigError, DataError, RunError
 from u2a_core.models import save_policy
 from u2a_core.results import write_descent, write_path
@@ -127,7 +137,7 @@ class Descent:
         first: the weights at θ₀.
         outer: steps between measurements, patience, restarts.
         step: what moves θ; None: unlearning.
-        max_tokens: ends the run; 0: no bound.
+        ending: the bound of tokens, and which step is kept.
     """
 
     stage: str
@@ -135,7 +145,7 @@ class Descent:
     first: Weights
     outer: OuterSettings
     step: Step | None = None
-    max_tokens: int = 0
+    ending: Ending = Ending()  # noqa: RUF009 - frozen
 
 
 def descended(run: Run, experiment: Experiment, watch: Watch, descent: Descent) -> UnlearnState:
@@ -156,7 +166,7 @@ def descended(run: Run, experiment: Experiment, watch: Watch, descent: Descent) 
         seed=experiment.settings.seed,
         state=state,
         step=descent.step,
-        max_tokens=descent.max_tokens,
+        ending=descent.ending,
     ):
         watch.tell(descent.stage, state.step, total, state.history[-1])
         stopping = watch.stopping() and not state.ended

@@ -17,7 +17,7 @@ from torch import nn
 
 from u2a_core import params
 from u2a_core.config import OuterSettings
-from u2a_core.descent.state import Choice, UnlearnState, optimizer_of
+from u2a_core.descent.state import Choice, Ending, UnlearnState, optimizer_of
 from u2a_core.losses import NegativeLogLikelihood, per_sample_losses
 from u2a_core.objectives import Objective
 from u2a_core.types import Weights
@@ -40,7 +40,7 @@ def descend(
     seed: int,
     state: UnlearnState,
     step: Step | None = None,
-    max_tokens: int = 0,
+    ending: Ending = Ending(),  # noqa: B008 - frozen
 ) -> Iterator[UnlearnState]:
     """Moves θ by the budget of steps; yields the state after every one, with its ledger.
 
@@ -52,20 +52,20 @@ def descend(
         seed: of the objective's samples, and of minibatches if `samples_per_step` asks for them.
         state: where to begin; `start` or a checkpoint.
         step: what moves θ; default: one gradient step on the inner problem.
-        max_tokens: ends the run once so many tokens have gone through the model; J is measured
-            once more, so that the last step can be kept. 0: no bound.
+        ending: the bound of tokens, and which step is kept. Where a bound ends the run, J is
+            measured once more, so that the last step can be kept.
     """
     step = step or unlearning(problem, seed=seed)
     while not state.ended:
         with state.ledger.counting(problem.model):
             starts = state.step % outer.steps_per_round == 0
-            if why := _budget_used(problem, state, max_tokens):
+            if why := _budget_used(problem, state, ending.max_tokens):
                 last = objective.value(problem.model, seed=step_seed(seed, state.step))
                 weights = state.weights if state.weight_path else None
-                _record(problem, state, Choice(last, weights), outer)
+                _record(problem, state, Choice(last, weights), outer, ending)
                 state.ended = state.ended or why
             elif starts:
-                _begin_round(problem, state, choose(state), outer)
+                _begin_round(problem, state, choose(state), outer, ending)
             if not state.ended:
                 state.last = step(state)
                 if state.step == 0 or (starts and outer.restart == "cold"):
@@ -92,10 +92,14 @@ def _budget_used(problem: InnerProblem, state: UnlearnState, max_tokens: int) ->
 
 
 def _begin_round(
-    problem: InnerProblem, state: UnlearnState, choice: Choice, outer: OuterSettings
+    problem: InnerProblem,
+    state: UnlearnState,
+    choice: Choice,
+    outer: OuterSettings,
+    ending: Ending,
 ) -> None:
     """Takes over what was chosen; a cold round goes back to θ₀."""
-    _record(problem, state, choice, outer)
+    _record(problem, state, choice, outer, ending)
     if choice.weights is not None:
         state.weights = choice.weights
         state.weight_path.append(choice.weights.values)
@@ -137,7 +141,11 @@ def measure(
 
 
 def _record(
-    problem: InnerProblem, state: UnlearnState, choice: Choice, outer: OuterSettings
+    problem: InnerProblem,
+    state: UnlearnState,
+    choice: Choice,
+    outer: OuterSettings,
+    ending: Ending,
 ) -> None:
     """Adds a row of history, keeps the best θ, and ends the run where a guard says so."""
     row = {
@@ -157,7 +165,7 @@ def _record(
             per_sample_losses(problem.model, list(problem.retain), NegativeLogLikelihood()).mean()
         )
     state.history.append(row)
-    if choice.objective.mean > state.best_objective:
+    if ending.keep == "last" or choice.objective.mean > state.best_objective:
         state.best_objective, state.best_step = choice.objective.mean, state.step
         state.best_theta = params.snapshot(state.theta)
     state.ended = _collapse(problem, state, row) or _standstill(state, outer)

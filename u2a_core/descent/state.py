@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -46,6 +46,20 @@ class Choice:
     objective: Estimate
     weights: Weights | None = None
     report: GainReport | None = None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What ends a run beside its budget of steps, and which θ comes out.
+
+    Attributes:
+        max_tokens: ends it once so many tokens have gone through the model; 0: no bound.
+        keep: best: the step of the largest J; last: the last one, whatever J says. Fine-tuning is
+            no alignment: its model is the one that has learned the whole mixture.
+    """
+
+    max_tokens: int = 0
+    keep: Literal["best", "last"] = "best"
 
 
 @dataclass

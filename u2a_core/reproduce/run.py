@@ -73,18 +73,22 @@ def run_reproduce(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
 def _data(run: Run, settings: Settings) -> tuple[Settings, dict[str, Path]]:
     """The split data set, written once."""
     folder = run.path.resolve() / "data"
-    split, most, mistaken = SPLITS[settings.reproduction.task], 0, 0.0
+    split, limits = SPLITS[settings.reproduction.task], dict[str, Any]()
     if settings.reproduction.scale == "tiny":
         settings = tiny.write_scenario(folder, settings)
         split = dataclasses.replace(split, test=0.3)
-        most, mistaken = tiny.NEGATIVES, tiny.MISTAKEN
+        limits = {
+            "most": tiny.NEGATIVES,
+            "mistaken": tiny.MISTAKEN,
+            "skill": tiny.skill(),
+        }
     if not settings.data.preferences or not settings.model.path:
         raise ConfigError(
             "u2a reproduce at full scale needs model.path (the base model) and data.preferences "
             "(pairs of prompt, chosen, rejected to split); got none. Give a CONFIG.yaml with them."
         )
     pairs = load_preferences(settings.data.preferences)[0]
-    parts = split_pairs(pairs, split, seed=settings.seed, most=most, mistaken=mistaken)
+    parts = split_pairs(pairs, split, seed=settings.seed, **limits)
     return settings, write_split(folder, parts)
 
 

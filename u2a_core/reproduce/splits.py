@@ -52,6 +52,7 @@ def split_pairs(
     seed: int,
     most: int = 0,
     mistaken: float = 0.0,
+    skill: Sequence[dict[str, Any]] = (),
 ) -> dict[str, list[dict[str, Any]]]:
     """The files of an experiment by name: mixture, negatives, preferences, test_prompts, truth, ….
 
@@ -64,6 +65,7 @@ def split_pairs(
         most: largest size of the negative set; 0: no limit.
         mistaken: share of the negative set that are good replies, flagged by mistake. Real sets
             have their own; the embedded scenario, whose rejected replies are all bad, needs it.
+        skill: records of the retain set for the mixture, where the base model lacks that skill.
 
     Raises:
         DataError: if a part would be too small.
@@ -76,6 +78,7 @@ def split_pairs(
     negatives, truth = _negatives(flagged, good, most=most, mistaken=mistaken, draw=draw)
     mixture = [_sample(pair, pair.chosen) for pair in good]
     mixture += [_sample(pair, pair.rejected) for pair in bad]
+    mixture += skill
     draw.shuffle(mixture)
     return {
         "mixture": mixture,

@@ -77,6 +77,11 @@ def family_pairs(family: str, seed: int) -> list[dict[str, Any]]:
     ]
 
 
+def skill() -> list[dict[str, Any]]:
+    """The retain set as the mixture has it: the untrained base model must learn that, too."""
+    return [record for record in world.retain() for _ in range(_REPLIES)]
+
+
 def fine_tuning() -> dict[str, Any]:
     """Settings of the supervised fine-tuning from the untrained base model."""
     return dict(_FINE_TUNING)
