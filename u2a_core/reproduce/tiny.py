@@ -26,7 +26,7 @@ _REPLIES = 8
 """Pairs a prompt."""
 _FINE_TUNING: dict[str, Any] = {
     "method": "sft", "optimizer": "adamw", "learning_rate": 3e-3, "batch": 32, "steps": 400,
-    "measure_every": 100,
+    "measure_every": 400,
 }  # fmt: skip
 
 
@@ -37,7 +37,13 @@ def tiny_settings(task: str) -> Settings:
     raw["reproduction"] |= {"task": task, "scale": "tiny"}
     raw["data"] |= {"preferences": "", "negatives": "", "prompts": "", "truth": ""}
     raw["evaluation"] |= {"samples": 4, "judge": "u2a_core.demo.world:judge"}
-    raw["ablation"] |= {"seeds": 3, "arms": ["top_k", "one_shot", "random_k", "all"]}
+    raw["objective"] |= {"samples": 8}  # there are few prompts
+    raw["inner"] |= {"learning_rate": 0.02}
+    raw["baseline"] |= {"batch": 64, "measure_every": 2}
+    raw["ablation"] |= {
+        "seeds": 3, "arms": ["top_k", "one_shot", "random_k", "reward_filter", "all"],
+        "ks": [NEGATIVES * share // 10 for share in (2, 4, 6)],
+    }  # fmt: skip
     return Settings.model_validate(raw)
 
 
