@@ -15,7 +15,7 @@ from u2a_core.models.policy import (
     save_policy,
 )
 from u2a_core.models.rewards import RewardModel, load_function, load_reward
-from u2a_core.models.saved import load_saved
+from u2a_core.models.saved import load_saved, save_merged
 
 __all__ = [
     "Generator",
@@ -31,5 +31,6 @@ __all__ = [
     "load_reward",
     "load_saved",
     "load_tokenizer",
+    "save_merged",
     "save_policy",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from pathlib import Path
+from typing import Any
 
 from u2a_core.config import ModelSettings, there
 from u2a_core.errors import ModelError
@@ -41,3 +42,23 @@ def load_saved(settings: ModelSettings, folder: Path) -> Policy:
     model.requires_grad_(False)
     check_finite(model, str(folder))
     return dataclasses.replace(policy, model=model)
+
+
+def save_merged(settings: ModelSettings, adapter: Path, folder: Path) -> None:
+    """An adapter put into the weights of its model, as a whole model folder.
+
+    Args:
+        settings: of the original model; the adapter must not reach a tied output head, for its
+            term would enter the input embedding, too.
+        adapter: `model/` of a finished run.
+        folder: written beside and moved into place.
+
+    Raises:
+        ModelError: if the adapter cannot be loaded.
+    """
+    policy = load_saved(settings.model_copy(update={"device": "cpu"}), adapter)
+    peft: Any = policy.model
+    whole, beside = peft.merge_and_unload(), folder.with_name(f".{folder.name}")
+    whole.save_pretrained(beside, safe_serialization=True)
+    policy.tokenizer.save_pretrained(beside)
+    beside.replace(folder)

@@ -12,9 +12,10 @@ from typing import Any
 
 from u2a_core import commands, table
 from u2a_core.commands import Watch, arm, execute_arms, processes
-from u2a_core.config import Settings, load_settings, override
+from u2a_core.config import Settings, load_settings, override, there
 from u2a_core.data import load_preferences
 from u2a_core.errors import ConfigError, NumericalError
+from u2a_core.models import save_merged
 from u2a_core.report.html import write_html
 from u2a_core.reproduce import tiny
 from u2a_core.reproduce.paper import quoted
@@ -92,8 +93,8 @@ def _data(run: Run, settings: Settings) -> tuple[Settings, dict[str, Path]]:
     return settings, write_split(folder, parts)
 
 
-def _original(run: Run, settings: Settings, watch: Watch) -> Run:
-    """The model that is to be aligned: the base model, fine-tuned on the mixture."""
+def _original(run: Run, settings: Settings, watch: Watch) -> Path:
+    """The model that is to be aligned: the base model, fine-tuned on the mixture; its folder."""
     folder = run.path.resolve() / "data"
     raw = settings.model_dump(mode="json")
     raw["data"] |= {
@@ -102,15 +103,21 @@ def _original(run: Run, settings: Settings, watch: Watch) -> Run:
         "prompts": str(folder / "test_prompts.jsonl"),
     }
     fine_tuning = tiny.fine_tuning() if settings.reproduction.scale == "tiny" else {}
+    raw["model"]["lora_head"] = False  # it will be merged, and heads are often tied
     raw["baseline"] |= fine_tuning | {
         "method": "sft", "base": settings.model.path, "mixture": str(folder / "mixture.jsonl"),
     }  # fmt: skip
     made = arm(run, "original", "baseline", Settings.model_validate(raw))
     _execute({"original": made}, watch, 1)
-    return made
+    if not there(made.model_folder / "adapter_config.json"):
+        return made.model_folder
+    whole = run.path.resolve() / "original"  # what others put their own adapters on
+    if not there(whole):
+        save_merged(made.settings().model, made.model_folder, whole)
+    return whole
 
 
-def _on_original(settings: Settings, original: Run, files: dict[str, Path]) -> Settings:
+def _on_original(settings: Settings, original: Path, files: dict[str, Path]) -> Settings:
     """Settings of everything that begins at the original model."""
     raw = settings.model_dump(mode="json")
     path = {name: str(file) for name, file in files.items()}
@@ -121,7 +128,7 @@ def _on_original(settings: Settings, original: Run, files: dict[str, Path]) -> S
         "truth": path.get("truth", ""),
     }
     raw["baseline"] |= {"base": settings.model.path, "mixture": path["mixture"]}
-    raw["model"]["path"] = str(original.model_folder)
+    raw["model"]["path"] = str(original)
     task, given = settings.reproduction.task, settings.evaluation
     raw["evaluation"] |= {
         "outsiders": given.outsiders or path["outsiders"],
