@@ -109,16 +109,15 @@ def collect(run: Run) -> pd.DataFrame:
     """
     if not run.has_table("plan"):
         return pd.DataFrame()
-    rows = []
+    rows, failures = [], _failures(run)
     for planned in run.table("plan").to_dict("records"):
         arm = Run(run.path / "arms" / str(planned["name"]))
         row = {"run": planned["name"], **{k: v for k, v in planned.items() if k != "name"}}
         if planned["arm"] != "gains" and arm.exists:
             if arm.finished:
                 rows.append(row | _outcome(arm))
-            elif planned["name"] in _failures(run):
-                ended = _failures(run)[planned["name"]]
-                rows.append(row | {"ended": ended, "collapsed": True})
+            elif planned["name"] in failures:
+                rows.append(row | {"ended": failures[planned["name"]], "collapsed": True})
     return pd.DataFrame(rows)
 
 
