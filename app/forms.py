@@ -1,5 +1,6 @@
 """Widgets made from the settings' own models: label, help, range and choices stand there once."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
 import streamlit as st
@@ -10,18 +11,31 @@ _WIDTH = 210
 
 
 def section_form(
-    section: BaseModel, *, key: str, leave_out: tuple[str, ...] = ()
+    section: BaseModel,
+    *,
+    key: str,
+    leave_out: tuple[str, ...] = (),
+    names: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """A widget for each field of a section, as many in a row as fit; returns what they say."""
+    """A widget for each field of a section, as many in a row as fit; returns what they say.
+
+    Args:
+        section: with the values that the widgets begin with.
+        key: what the keys of the widgets begin with.
+        leave_out: fields without a widget.
+        names: what choices are called; by themselves where they are not in it.
+    """
     found: dict[str, Any] = {}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         for name, field in type(section).model_fields.items():
             if name not in leave_out:
-                found[name] = _widget(name, field, getattr(section, name), f"{key}_{name}")
+                found[name] = _widget(
+                    name, field, getattr(section, name), f"{key}_{name}", names or {}
+                )
     return found
 
 
-def _widget(name: str, field: FieldInfo, value: Any, key: str) -> Any:
+def _widget(name: str, field: FieldInfo, value: Any, key: str, names: Mapping[str, str]) -> Any:
     title = field.title or name.replace("_", " ").capitalize()
     kind = field.annotation
     common: dict[str, Any] = {
@@ -30,6 +44,9 @@ def _widget(name: str, field: FieldInfo, value: Any, key: str) -> Any:
     if get_origin(kind) is Literal:
         choices = list(get_args(kind))
         return st.selectbox(title, choices, index=choices.index(value), **common)
+    if get_origin(kind) is tuple and get_origin(get_args(kind)[0]) is Literal:
+        common |= {"width": "stretch", "format_func": lambda choice: names.get(choice, choice)}
+        return st.multiselect(title, get_args(get_args(kind)[0]), list(value), **common)
     if kind is bool:
         return st.toggle(title, value, **common)
     if kind is int:

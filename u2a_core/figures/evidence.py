@@ -12,12 +12,12 @@ import plotly.graph_objects as go
 from u2a_core.figures.style import HELPS, HURTS, METHODS, Mode, faded, frame, identity, literal
 
 ARMS = {
-    "top_k": "Top-K by gains, chosen anew each round",
-    "one_shot": "Top-K by gains at the original model",
+    "top_k": "Top-K",
+    "one_shot": "Top-K, one-shot gains",
     "random_k": "Random-K",
-    "bottom_k": "Bottom-K by gains",
-    "reward_filter": "K lowest rewards (filter)",
-    "all": "all negatives alike",
+    "bottom_k": "Bottom-K",
+    "reward_filter": "Reward filter",
+    "all": "All, equal weights",
     "u2a": "U2A weights",
     "u2a_support": "U2A's support, equal weights",
 }
@@ -78,7 +78,9 @@ def ablation_curves(
         _band(figure, line, arm, mode)
     if points is not None:
         _points(figure, points[points["value"].isna()], metric, mode)
-    return figure.update_layout(margin_t=110, height=450)
+    return figure.update_layout(
+        height=470, margin={"t": 44, "b": 150}, legend={"y": -0.2, "yanchor": "top"}
+    )
 
 
 def _band(figure: go.Figure, line: pd.DataFrame, arm: str, mode: Mode) -> None:
@@ -94,7 +96,7 @@ def _band(figure: go.Figure, line: pd.DataFrame, arm: str, mode: Mode) -> None:
         x=line["k"], y=line["mean"], name=ARMS[arm], legendgroup=arm, mode="lines+markers",
         line={"color": colour, "dash": dash, "width": 2.5 if arm in ("top_k", "u2a") else 2},
         marker={"symbol": symbol, "size": 8},
-        customdata=line[["low", "high", "n"]],
+        customdata=line[["low", "high", "n", "arm", "k"]],
         hovertemplate=f"{ARMS[arm]}<br>K %{{x}}: %{{y:+.3f}} [%{{customdata[0]:+.3f}}, "
         "%{customdata[1]:+.3f}], n = %{customdata[2]} seeds<extra></extra>",
     )  # fmt: skip
@@ -128,24 +130,28 @@ def _finding(shown: pd.DataFrame, metric: str) -> str:
     return f"{word}: {ARMS[best['arm']]}{at}, {best['mean']:+.3f}{bounds}"
 
 
-def paired_differences(table: pd.DataFrame, mode: Mode, *, theirs: str = "random_k") -> go.Figure:
-    """Top-K minus another arm in reward, paired over seeds, against K, with 95 % intervals.
+def paired_differences(
+    table: pd.DataFrame, mode: Mode, *, ours: str = "top_k", theirs: str = "random_k"
+) -> go.Figure:
+    """One arm minus another in reward, paired over seeds, against K, with 95 % intervals.
 
     Args:
         table: ours, theirs, k, metric, mean, low, high, n, above.
         mode: light or dark.
+        ours: the arm that is compared, as in table.
         theirs: the other arm.
     """
-    own = table[(table["ours"] == "top_k") & (table["theirs"] == theirs)]
+    own = table[(table["ours"] == ours) & (table["theirs"] == theirs)]
     own = own[(own["metric"] == "reward") & own["mean"].notna()].sort_values("k")
     clear = int((own["low"] > 0).sum())
-    figure = frame(
-        mode,
-        title=f"Top-K beats {ARMS[theirs]} at {clear} of {len(own)} K (interval above 0)",
-        x="K, samples unlearned",
-        y="reward, Top-K minus other ↑",
-    )
     known = own["low"].notna()
+    title = f"{ARMS[ours]} beats {ARMS[theirs]} at {clear} of {len(own)} K (interval above 0)"
+    if not known.any():
+        title = f"{ARMS[ours]} minus {ARMS[theirs]}: no interval from one seed"
+    axis = f"K of {ARMS[theirs]}" if ours == "u2a" else "K"
+    figure = frame(
+        mode, title=title, x=f"{axis}, samples unlearned", y="difference in reward ↑"
+    ).update_layout(margin_t=48)  # fmt: skip
     figure.add_scatter(
         x=own["k"], y=own["mean"], mode="markers", showlegend=False,
         marker={"color": HELPS[mode], "size": 10},

@@ -9,7 +9,6 @@ from u2a_core.config import there
 from u2a_core.errors import RunError
 from u2a_core.runs.directory import Run
 
-
 _CLOSED = ("ablate", "reproduce")
 """Commands whose arms are parts of one result."""
 
