@@ -26,12 +26,12 @@ def section_form(
         names: what choices are called; by themselves where they are not in it.
     """
     found: dict[str, Any] = {}
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        for name, field in type(section).model_fields.items():
-            if name not in leave_out:
-                found[name] = _widget(
-                    name, field, getattr(section, name), f"{key}_{name}", names or {}
-                )
+    row, below = st.container(horizontal=True, vertical_alignment="bottom"), st.container()
+    for name, field in type(section).model_fields.items():
+        if name not in leave_out:
+            with below if _many(field.annotation) else row:
+                value = getattr(section, name)
+                found[name] = _widget(name, field, value, f"{key}_{name}", names or {})
     return found
 
 
@@ -44,9 +44,9 @@ def _widget(name: str, field: FieldInfo, value: Any, key: str, names: Mapping[st
     if get_origin(kind) is Literal:
         choices = list(get_args(kind))
         return st.selectbox(title, choices, index=choices.index(value), **common)
-    if get_origin(kind) is tuple and get_origin(get_args(kind)[0]) is Literal:
+    if _many(kind):
         common |= {"width": "stretch", "format_func": lambda choice: names.get(choice, choice)}
-        return st.multiselect(title, get_args(get_args(kind)[0]), list(value), **common)
+        return st.multiselect(title, _choices(kind), list(value), **common)
     if kind is bool:
         return st.toggle(title, value, **common)
     if kind is int:
@@ -57,6 +57,16 @@ def _widget(name: str, field: FieldInfo, value: Any, key: str, names: Mapping[st
         return st.number_input(title, low, high, value, _step(value), format="%g", **common)
     text = value if isinstance(value, str) else ", ".join(map(str, value))
     return st.text_input(title, text, **common)
+
+
+def _many(kind: Any) -> bool:
+    """Whether a field holds several of some choices."""
+    return get_origin(kind) is tuple and get_origin(get_args(kind)[0]) is Literal
+
+
+def _choices(kind: Any) -> list[str]:
+    """Of a field that holds several."""
+    return list(get_args(get_args(kind)[0]))
 
 
 def _range(field: FieldInfo) -> tuple[Any, Any]:

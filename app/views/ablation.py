@@ -131,11 +131,6 @@ def _numbers(report: dict[str, Any]) -> None:
             row, "Original model, reward ↑", f"{original['mean']:+.3f}",
             f"[{low:+.3f}, {high:+.3f}], n = {original['n']} seeds" if known else "one seed",
         )  # fmt: skip
-    lost = len(report["collapsed"])
-    parts.number(
-        row, "Collapsed", str(lost), f"of {report['arms']} runs",
-        help="ended by a bound or a numerical failure; they count with the step that was kept",
-    )  # fmt: skip
 
 
 @st.fragment(run_every=3)

@@ -179,19 +179,19 @@ def _shown(run: Run) -> bool:
 
 def _arm() -> Run | None:
     """The run of an ablation that the address names: those are in no list."""
-    wanted = str(st.session_state.get("run") or "")
-    parent, inside, _ = wanted.partition("/arms/")
+    space = parts.workspace()
     try:
-        run = parts.workspace().find(wanted) if inside else None
-        closed = inside and parts.workspace().find(parent).config()["command"] == "ablate"
+        run = space.find(str(st.session_state.get("run") or ""))
     except RunError:  # told by the list of runs
         return None
-    if run is None or not closed or not _shown(run):
+    parent = space.parent(run)
+    if parent is None or not _shown(run):
         return None
-    st.page_link(
-        "views/ablation.py", label="Back to its ablation", icon=":material/arrow_back:",
-        query_params={"run": parent},
-    )  # fmt: skip
+    if parent.config()["command"] == "ablate":
+        st.page_link(
+            "views/ablation.py", label="Back to its ablation", icon=":material/arrow_back:",
+            query_params={"run": space.identify(parent)},
+        )  # fmt: skip
     return run
 
 

@@ -18,7 +18,7 @@ ARMS = {
     "bottom_k": "Bottom-K",
     "reward_filter": "Reward filter",
     "all": "All, equal weights",
-    "u2a": "U2A weights",
+    "u2a": "U2A",
     "u2a_support": "U2A's support, equal weights",
 }
 """What a page calls the arms of an ablation."""
@@ -78,8 +78,8 @@ def ablation_curves(
         _band(figure, line, arm, mode)
     if points is not None:
         _points(figure, points[points["value"].isna()], metric, mode)
-    return figure.update_layout(
-        height=470, margin={"t": 44, "b": 150}, legend={"y": -0.2, "yanchor": "top"}
+    return _counted(figure, shown["k"]).update_layout(
+        height=470, margin={"t": 44, "b": 140}, legend={"y": -0.24, "yanchor": "top"}
     )
 
 
@@ -96,6 +96,10 @@ def _band(figure: go.Figure, line: pd.DataFrame, arm: str, mode: Mode) -> None:
         x=line["k"], y=line["mean"], name=ARMS[arm], legendgroup=arm, mode="lines+markers",
         line={"color": colour, "dash": dash, "width": 2.5 if arm in ("top_k", "u2a") else 2},
         marker={"symbol": symbol, "size": 8},
+        error_y={
+            "array": known["high"] - known["mean"], "arrayminus": known["mean"] - known["low"],
+            "color": colour, "thickness": 2, "width": 4, "visible": len(line) == len(known) == 1,
+        },
         customdata=line[["low", "high", "n", "arm", "k"]],
         hovertemplate=f"{ARMS[arm]}<br>K %{{x}}: %{{y:+.3f}} [%{{customdata[0]:+.3f}}, "
         "%{customdata[1]:+.3f}], n = %{customdata[2]} seeds<extra></extra>",
@@ -164,7 +168,13 @@ def paired_differences(
         hovertemplate="K %{x}: %{y:+.3f} [%{customdata[0]:+.3f}, %{customdata[1]:+.3f}]<br>"
         "above 0 in %{customdata[3]} of %{customdata[2]} seeds<extra></extra>",
     )  # fmt: skip
-    return figure.add_hline(y=0, line_width=1.5, line_color=METHODS[mode][""])
+    return _counted(figure.add_hline(y=0, line_width=1.5, line_color=METHODS[mode][""]), own["k"])
+
+
+def _counted(figure: go.Figure, ks: pd.Series) -> go.Figure:
+    """Ticks at the K that were run, where they are few."""
+    ticks = sorted({int(k) for k in ks if k > 0})
+    return figure.update_xaxes(tickvals=ticks) if 1 < len(ticks) <= 12 else figure
 
 
 def sensitivity(bands: pd.DataFrame, setting: str, mode: Mode) -> go.Figure:
@@ -219,8 +229,7 @@ def cost_against_reward(
         symbol, colour, _ = identity(row["method"].replace(" + ", "-").replace(",", "-"), mode)
         known = found["low"] is not None
         figure.add_scatter(
-            x=[row["ledger"][cost]], y=[found["mean"]], text=[label], mode="markers+text",
-            textposition="top center", cliponaxis=False, showlegend=False,
+            x=[row["ledger"][cost]], y=[found["mean"]], mode="markers", showlegend=False,
             marker={"color": colour, "symbol": symbol, "size": 12},
             error_y={
                 "array": [found["high"] - found["mean"] if known else 0],
@@ -229,6 +238,13 @@ def cost_against_reward(
             },
             hovertemplate=f"{label}<br>{name} %{{x:,.0f}}, reward %{{y:+.3f}}<extra></extra>",
         )  # fmt: skip
+    for row, place in zip(drawn, _label_places(drawn, cost), strict=True):
+        if place:
+            figure.add_scatter(
+                x=[row["ledger"][cost]], y=[row["metrics"]["reward"]["mean"]], mode="text",
+                text=[f"  {literal(row['method'])}  "], textposition=place, cliponaxis=False,
+                showlegend=False, hoverinfo="skip",
+            )  # fmt: skip
     best = max(drawn, key=lambda row: row["metrics"]["reward"]["mean"])
     for row in rows:
         if row["method"] == "Original" and "reward" in row["metrics"]:
@@ -242,3 +258,40 @@ def cost_against_reward(
         f"{best['metrics']['reward']['mean']:+.3f}",
         margin_t=48,
     )
+
+
+_PLACES = {"middle right": (1, 0), "middle left": (-1, 0), "top right": (1, 1),
+           "bottom right": (1, -1), "top left": (-1, 1), "bottom left": (-1, -1)}  # fmt: skip
+
+
+def _label_places(rows: Sequence[dict[str, Any]], cost: str) -> list[str]:
+    """Where each mark's name stands without covering another; empty: it is left to the hover."""
+    x = _unit([float(row["ledger"][cost]) for row in rows])
+    y = _unit([float(row["metrics"]["reward"]["mean"]) for row in rows])
+    wide, high, mark = 0.011, 0.055, 0.012  # of a letter, a line and a mark, in a narrow chart
+    taken = [(a - mark, b - high / 2, a + mark, b + high / 2) for a, b in zip(x, y, strict=True)]
+    places = []
+    for number, row in enumerate(rows):
+        width, own = wide * len(row["method"]) + mark, taken[number]
+        for place, (side, rise) in _PLACES.items():
+            left = x[number] + mark if side > 0 else x[number] - mark - width
+            low = y[number] + (rise - 0.5) * high
+            box = (left, low, left + width, low + high)
+            inside = box[0] > -0.03 and box[2] < 1.04
+            if inside and not any(_overlap(box, other) for other in taken if other != own):
+                taken.append(box)
+                places.append(place)
+                break
+        else:
+            places.append("")
+    return places
+
+
+def _unit(values: list[float]) -> list[float]:
+    """Values as shares of their range."""
+    low, span = min(values), (max(values) - min(values)) or 1.0
+    return [(value - low) / span for value in values]
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

@@ -47,6 +47,11 @@ class Workspace:
         """Folders of damaged runs, and of those that another version wrote."""
         return [self.identify(run) for run in self._all() if not _readable(run)]
 
+    def parent(self, run: Run) -> Run | None:
+        """The ablation or reproduction that a run is a part of."""
+        parent = Run(run.path.parent.parent)
+        return None if run.path.parent.name != "arms" or _opens(parent) else parent
+
     def _all(self) -> list[Run]:
         if not self.folder.is_dir():
             return []
