@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from u2a_core.figures.labels import Mark, label_places
 from u2a_core.figures.style import HELPS, HURTS, METHODS, Mode, faded, frame, identity, literal
 
 ARMS = {
@@ -220,6 +221,7 @@ def cost_against_reward(
         cost: tokens or seconds, of the ledger.
     """
     drawn = [r for r in rows if "reward" in r["metrics"] and r["ledger"].get(cost)]
+    drawn.sort(key=lambda row: len(row["method"]))  # short names find room first
     name = {"tokens": "tokens through the model", "seconds": "seconds"}[cost]
     figure = frame(mode, title="No method with a known cost yet", x=name, y="reward ↑", height=420)
     if not drawn:
@@ -238,13 +240,16 @@ def cost_against_reward(
             },
             hovertemplate=f"{label}<br>{name} %{{x:,.0f}}, reward %{{y:+.3f}}<extra></extra>",
         )  # fmt: skip
-    for row, place in zip(drawn, _label_places(drawn, cost), strict=True):
+    for row, place in zip(drawn, label_places([_mark(r, cost) for r in drawn]), strict=True):
         if place:
             figure.add_scatter(
                 x=[row["ledger"][cost]], y=[row["metrics"]["reward"]["mean"]], mode="text",
-                text=[f"  {literal(row['method'])}  "], textposition=place, cliponaxis=False,
+                text=[f"\u00a0\u00a0{literal(row['method'])}\u00a0\u00a0"], textposition=place, cliponaxis=False,
                 showlegend=False, hoverinfo="skip",
             )  # fmt: skip
+    costs = [row["ledger"][cost] for row in drawn]
+    room = 0.15 * ((max(costs) - min(costs)) or max(costs))
+    figure.update_xaxes(range=[max(0, min(costs) - room), max(costs) + room])
     best = max(drawn, key=lambda row: row["metrics"]["reward"]["mean"])
     for row in rows:
         if row["method"] == "Original" and "reward" in row["metrics"]:
@@ -260,38 +265,8 @@ def cost_against_reward(
     )
 
 
-_PLACES = {"middle right": (1, 0), "middle left": (-1, 0), "top right": (1, 1),
-           "bottom right": (1, -1), "top left": (-1, 1), "bottom left": (-1, -1)}  # fmt: skip
-
-
-def _label_places(rows: Sequence[dict[str, Any]], cost: str) -> list[str]:
-    """Where each mark's name stands without covering another; empty: it is left to the hover."""
-    x = _unit([float(row["ledger"][cost]) for row in rows])
-    y = _unit([float(row["metrics"]["reward"]["mean"]) for row in rows])
-    wide, high, mark = 0.011, 0.055, 0.012  # of a letter, a line and a mark, in a narrow chart
-    taken = [(a - mark, b - high / 2, a + mark, b + high / 2) for a, b in zip(x, y, strict=True)]
-    places = []
-    for number, row in enumerate(rows):
-        width, own = wide * len(row["method"]) + mark, taken[number]
-        for place, (side, rise) in _PLACES.items():
-            left = x[number] + mark if side > 0 else x[number] - mark - width
-            low = y[number] + (rise - 0.5) * high
-            box = (left, low, left + width, low + high)
-            inside = box[0] > -0.03 and box[2] < 1.04
-            if inside and not any(_overlap(box, other) for other in taken if other != own):
-                taken.append(box)
-                places.append(place)
-                break
-        else:
-            places.append("")
-    return places
-
-
-def _unit(values: list[float]) -> list[float]:
-    """Values as shares of their range."""
-    low, span = min(values), (max(values) - min(values)) or 1.0
-    return [(value - low) / span for value in values]
-
-
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _mark(row: dict[str, Any], cost: str) -> Mark:
+    found = row["metrics"]["reward"]
+    mean = float(found["mean"])
+    low, high = (mean if found[end] is None else float(found[end]) for end in ("low", "high"))
+    return Mark(float(row["ledger"][cost]), mean, low, high, str(row["method"]))
