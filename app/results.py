@@ -150,7 +150,8 @@ def _costs(rows: list[table.Row]) -> None:
     known = [cost for cost in COSTS if any(row["ledger"].get(cost) for row in found)]
     if not known or not any("reward" in row["metrics"] for row in found):
         return
-    cost = known[0]
+    # first what most methods have: shipped runs have not counted their tokens
+    cost = max(known, key=lambda name: sum(bool(row["ledger"].get(name)) for row in found))
     if len(known) > 1:
         cost = st.segmented_control(
             "Cost", known, default=cost, format_func=COSTS.__getitem__, key="cost"

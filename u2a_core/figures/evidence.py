@@ -244,12 +244,14 @@ def cost_against_reward(
         if place:
             figure.add_scatter(
                 x=[row["ledger"][cost]], y=[row["metrics"]["reward"]["mean"]], mode="text",
-                text=[f"\u00a0\u00a0{literal(row['method'])}\u00a0\u00a0"], textposition=place, cliponaxis=False,
-                showlegend=False, hoverinfo="skip",
+                text=["\u00a0\u00a0" + literal(row["method"]) + "\u00a0\u00a0"],
+                textposition=place, cliponaxis=False, showlegend=False, hoverinfo="skip",
             )  # fmt: skip
     costs = [row["ledger"][cost] for row in drawn]
     room = 0.15 * ((max(costs) - min(costs)) or max(costs))
     figure.update_xaxes(range=[max(0, min(costs) - room), max(costs) + room])
+    rewarded = [r for r in rows if "reward" in r["metrics"] and r["method"] != "Original"]
+    some = "" if len(drawn) >= len(rewarded) else f" of the {len(drawn)} with known {cost}"
     best = max(drawn, key=lambda row: row["metrics"]["reward"]["mean"])
     for row in rows:
         if row["method"] == "Original" and "reward" in row["metrics"]:
@@ -259,7 +261,7 @@ def cost_against_reward(
                 annotation_position="bottom right",
             )  # fmt: skip
     return figure.update_layout(
-        title_text=f"Highest reward: {literal(best['method'])}, "
+        title_text=f"Highest reward{some}: {literal(best['method'])}, "
         f"{best['metrics']['reward']['mean']:+.3f}",
         margin_t=48,
     )
