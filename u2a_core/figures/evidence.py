@@ -240,16 +240,7 @@ def cost_against_reward(
             },
             hovertemplate=f"{label}<br>{name} %{{x:,.0f}}, reward %{{y:+.3f}}<extra></extra>",
         )  # fmt: skip
-    for row, place in zip(drawn, label_places([_mark(r, cost) for r in drawn]), strict=True):
-        if place:
-            figure.add_scatter(
-                x=[row["ledger"][cost]], y=[row["metrics"]["reward"]["mean"]], mode="text",
-                text=["\u00a0\u00a0" + literal(row["method"]) + "\u00a0\u00a0"],
-                textposition=place, cliponaxis=False, showlegend=False, hoverinfo="skip",
-            )  # fmt: skip
-    costs = [row["ledger"][cost] for row in drawn]
-    room = 0.15 * ((max(costs) - min(costs)) or max(costs))
-    figure.update_xaxes(range=[max(0, min(costs) - room), max(costs) + room])
+    _names(figure, drawn, cost)
     rewarded = [r for r in rows if "reward" in r["metrics"] and r["method"] != "Original"]
     some = "" if len(drawn) >= len(rewarded) else f" of the {len(drawn)} with known {cost}"
     best = max(drawn, key=lambda row: row["metrics"]["reward"]["mean"])
@@ -272,3 +263,17 @@ def _mark(row: dict[str, Any], cost: str) -> Mark:
     mean = float(found["mean"])
     low, high = (mean if found[end] is None else float(found[end]) for end in ("low", "high"))
     return Mark(float(row["ledger"][cost]), mean, low, high, str(row["method"]))
+
+
+def _names(figure: go.Figure, drawn: Sequence[dict[str, Any]], cost: str) -> None:
+    """The methods' names where there is room, and the room."""
+    for row, place in zip(drawn, label_places([_mark(r, cost) for r in drawn]), strict=True):
+        if place:
+            figure.add_scatter(
+                x=[row["ledger"][cost]], y=[row["metrics"]["reward"]["mean"]], mode="text",
+                text=["\u00a0\u00a0" + literal(row["method"]) + "\u00a0\u00a0"],
+                textposition=place, cliponaxis=False, showlegend=False, hoverinfo="skip",
+            )  # fmt: skip
+    costs = [row["ledger"][cost] for row in drawn]
+    room = 0.15 * ((max(costs) - min(costs)) or max(costs))
+    figure.update_xaxes(range=[max(0, min(costs) - room), max(costs) + room])
