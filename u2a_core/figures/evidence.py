@@ -244,13 +244,7 @@ def cost_against_reward(
     rewarded = [r for r in rows if "reward" in r["metrics"] and r["method"] != "Original"]
     some = "" if len(drawn) >= len(rewarded) else f" of the {len(drawn)} with known {cost}"
     best = max(drawn, key=lambda row: row["metrics"]["reward"]["mean"])
-    for row in rows:
-        if row["method"] == "Original" and "reward" in row["metrics"]:
-            figure.add_hline(
-                y=row["metrics"]["reward"]["mean"], line_dash="dash", line_width=1.5,
-                line_color=METHODS[mode][""], annotation_text="original model",
-                annotation_position="bottom right",
-            )  # fmt: skip
+    _original_line(figure, rows, mode)
     return figure.update_layout(
         title_text=f"Highest reward{some}: {literal(best['method'])}, "
         f"{best['metrics']['reward']['mean']:+.3f}",
@@ -277,3 +271,14 @@ def _names(figure: go.Figure, drawn: Sequence[dict[str, Any]], cost: str) -> Non
     costs = [row["ledger"][cost] for row in drawn]
     room = 0.15 * ((max(costs) - min(costs)) or max(costs))
     figure.update_xaxes(range=[max(0, min(costs) - room), max(costs) + room])
+
+
+def _original_line(figure: go.Figure, rows: Sequence[dict[str, Any]], mode: Mode) -> None:
+    """The reward before anything is unlearned."""
+    for row in rows:
+        if row["method"] == "Original" and "reward" in row["metrics"]:
+            figure.add_hline(
+                y=row["metrics"]["reward"]["mean"], line_dash="dash", line_width=1.5,
+                line_color=METHODS[mode][""], annotation_text="original model",
+                annotation_position="bottom right",
+            )  # fmt: skip
