@@ -1,5 +1,6 @@
 """Widgets made from the settings' own models: label, help, range and choices stand there once."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
 import streamlit as st
@@ -10,18 +11,31 @@ _WIDTH = 210
 
 
 def section_form(
-    section: BaseModel, *, key: str, leave_out: tuple[str, ...] = ()
+    section: BaseModel,
+    *,
+    key: str,
+    leave_out: tuple[str, ...] = (),
+    names: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """A widget for each field of a section, as many in a row as fit; returns what they say."""
+    """A widget for each field of a section, as many in a row as fit; returns what they say.
+
+    Args:
+        section: with the values that the widgets begin with.
+        key: what the keys of the widgets begin with.
+        leave_out: fields without a widget.
+        names: what choices are called; by themselves where they are not in it.
+    """
     found: dict[str, Any] = {}
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        for name, field in type(section).model_fields.items():
-            if name not in leave_out:
-                found[name] = _widget(name, field, getattr(section, name), f"{key}_{name}")
+    row, below = st.container(horizontal=True, vertical_alignment="bottom"), st.container()
+    for name, field in type(section).model_fields.items():
+        if name not in leave_out:
+            with below if _many(field.annotation) else row:
+                value = getattr(section, name)
+                found[name] = _widget(name, field, value, f"{key}_{name}", names or {})
     return found
 
 
-def _widget(name: str, field: FieldInfo, value: Any, key: str) -> Any:
+def _widget(name: str, field: FieldInfo, value: Any, key: str, names: Mapping[str, str]) -> Any:
     title = field.title or name.replace("_", " ").capitalize()
     kind = field.annotation
     common: dict[str, Any] = {
@@ -30,6 +44,9 @@ def _widget(name: str, field: FieldInfo, value: Any, key: str) -> Any:
     if get_origin(kind) is Literal:
         choices = list(get_args(kind))
         return st.selectbox(title, choices, index=choices.index(value), **common)
+    if _many(kind):
+        common |= {"width": "stretch", "format_func": lambda choice: names.get(choice, choice)}
+        return st.multiselect(title, _choices(kind), list(value), **common)
     if kind is bool:
         return st.toggle(title, value, **common)
     if kind is int:
@@ -40,6 +57,16 @@ def _widget(name: str, field: FieldInfo, value: Any, key: str) -> Any:
         return st.number_input(title, low, high, value, _step(value), format="%g", **common)
     text = value if isinstance(value, str) else ", ".join(map(str, value))
     return st.text_input(title, text, **common)
+
+
+def _many(kind: Any) -> bool:
+    """Whether a field holds several of some choices."""
+    return get_origin(kind) is tuple and get_origin(get_args(kind)[0]) is Literal
+
+
+def _choices(kind: Any) -> list[str]:
+    """Of a field that holds several."""
+    return list(get_args(get_args(kind)[0]))
 
 
 def _range(field: FieldInfo) -> tuple[Any, Any]:

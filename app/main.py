@@ -10,6 +10,7 @@ PAGES = {
     "gains": ("Gains", "What unlearning each negative sample is worth"),
     "impact": ("Impact", "Impact curves: predicted against measured, sample by sample"),
     "unlearn": ("Unlearn", "Launch an unlearning run and watch it"),
+    "ablation": ("Ablation", "Does it matter which negatives are unlearned, and how many?"),
     "compare": ("Compare", "Rewards with intervals, replies before and after"),
 }
 

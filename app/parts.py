@@ -187,7 +187,7 @@ def _at_rest(run: Run, name: str, status: Status) -> None:
         st.error(f"The run failed: {plain(status.message)}")
     if status.state != "finished":
         _log(run, expanded=status.state == "failed")
-    if run.path.is_relative_to(demo_assets()):
+    if run.path.is_relative_to(demo_assets()) or workspace().parent(run) is not None:
         return
     with st.container(horizontal=True):
         if status.state != "finished" and st.button(

@@ -6,12 +6,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
+
+from u2a_core.ablation import Arm
+from u2a_core.config import load_settings
+from u2a_core.runs import Run
+from u2a_core.types import Progress
 
 _SIZES = {"negatives": 40, "truth": 40, "preferences": 12, "retain": 12, "test_prompts": 10}
 
@@ -47,3 +54,70 @@ def u2a(
         return code, told.out, told.err
 
     return run
+
+
+ABLATION_REWARDS = {"top_k": 0.5, "random_k": 0.1, "all": 0.2, "u2a": 0.3}
+
+
+@pytest.fixture
+def made_ablation() -> Callable[..., Run]:
+    """An ablation as its files say it is, synthesized: rewards of `ABLATION_REWARDS`.
+
+    `made(folder, state, seeds=3)`; of a running or failed one the first half of the arms is there.
+    """
+    return _ablation
+
+
+def _ablation(folder: Path, state: str = "finished", *, seeds: int = 3) -> Run:
+    from u2a_core import ablation
+    from u2a_core.config import override
+    from u2a_core.runs import Workspace, demo_assets
+
+    words = ["--ablation.seeds", str(seeds), "--ablation.ks", "24,96"]
+    words += ["--ablation.arms", ",".join(ABLATION_REWARDS), "--ablation.sensitivity", "step_size"]
+    settings = override(load_settings(demo_assets() / "demo.yaml"), words)
+    run = Run.create(folder / "abl", "ablate", settings)
+    planned = ablation.plan(settings, 240)
+    run.write_table("plan", pd.DataFrame([dataclasses.asdict(arm) for arm in planned]))
+    left = planned if state == "finished" else planned[: len(planned) // 2]
+    for arm in left:
+        _arm(run, arm, Workspace(folder).find("demo-npo-u2a"))
+    if state == "finished":
+        _report_ablation(run, seeds)
+    elif state == "running":
+        run.lock.assign(os.getpid())
+        run.write_status("running")
+        run.append_progress(Progress("arms", len(left), len(planned), 60.0, {}))
+    else:
+        run.write_status("failed", "The inner gradient must be finite; got nan.")
+    return run
+
+
+def _arm(run: Run, arm: Arm, shipped: Run) -> None:
+    command = "gains" if arm.arm == "gains" else "reweight"
+    made = Run.create(run.path / "arms" / arm.name, command, shipped.settings())
+    mean = ABLATION_REWARDS.get(arm.arm, 0.25) + 0.01 * arm.seed + 0.0001 * arm.k
+    after = {"mean": mean, "low": mean - 0.1, "high": mean + 0.1, "n": 200}
+    facts = {"reward": shipped.report()["reward"] | {"after": after}}
+    facts |= {"objective": {"before": -0.4, "after": mean / 2}, "command": command}
+    for name in ("history", "weight_path", "weights", "generations"):
+        made.write_table(name, shipped.table(name))
+    made.write_report(shipped.report() | facts)
+
+
+def _report_ablation(run: Run, seeds: int) -> None:
+    from u2a_core import ablation
+
+    rows = ablation.collect(run)
+    differences = ablation.differences(rows)
+    run.write_table("ablation", rows)
+    notes = ["One seed only: no band and no paired interval; raise ablation.seeds."]
+    original = {"mean": -0.4, "low": -0.5, "high": -0.3, "n": seeds}
+    report = {
+        "command": "ablate", "method": "npo", "negatives": 240, "seeds": seeds, "arms": len(rows),
+        "collapsed": [], "best_k": ablation.best_k(rows), "original": {"reward": original},
+        "bands": [], "notes": [*(notes if seeds == 1 else []), *ablation.behind(differences)],
+    }  # fmt: skip
+    table = differences[differences["metric"] == "reward"]
+    cleaned = table.astype(object).where(table.notna(), None)
+    run.write_report(report | {"differences": cleaned.to_dict("records")})

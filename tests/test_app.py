@@ -15,7 +15,7 @@ from u2a_core.runs import Run, Workspace, demo_assets
 from u2a_core.types import Progress
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("home", "data", "gains", "impact", "unlearn", "compare")
+PAGES = ("home", "data", "gains", "impact", "unlearn", "ablation", "compare")
 STATES = ("empty", "running", "failed", "finished")
 
 

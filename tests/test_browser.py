@@ -128,6 +128,32 @@ def test_a_click_on_a_measured_point_shows_its_sample(server: Server, tab):
     expect(tab.get_by_text("linear prediction").first).to_be_visible(timeout=30_000)
 
 
+def test_an_ablation_is_drawn_and_a_click_opens_its_runs(server: Server, tab, made_ablation):
+    from playwright.sync_api import expect
+
+    run = made_ablation(server.folder)
+    errors: list[str] = []
+    tab.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    tab.goto(server.url)
+    tab.get_by_role("link", name="Ablation", exact=True).click()
+    expect(tab.get_by_text("K*", exact=True)).to_be_visible(timeout=30_000)
+    plot = tab.locator(".js-plotly-plot").first
+    plot.locator(".scatterlayer .point").first.wait_for()
+    expect(plot.get_by_text(re.compile("Highest: Top-K at K = 96"))).to_be_visible()
+    expect(tab.locator(".js-plotly-plot")).to_have_count(3)
+    tab.wait_for_timeout(1500)
+    box = plot.locator(".scatterlayer .point").first.bounding_box()
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tab.wait_for_timeout(500)
+    tab.mouse.down()
+    tab.mouse.up()
+    tab.get_by_role("link", name="Open seed 1").click()
+    tab.wait_for_url(re.compile("unlearn.*run=abl"))
+    expect(tab.get_by_text("Back to its ablation")).to_be_visible(timeout=30_000)
+    assert errors == []
+    run.delete()
+
+
 def test_a_link_survives_a_reload_and_a_bad_one_is_told(server: Server, tab):
     from playwright.sync_api import expect
 

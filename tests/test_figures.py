@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from u2a_core import figures
+from u2a_core.figures.labels import Mark, label_places
 from u2a_core.figures.style import HELPS, HURTS, identity
 
 GAINS = pd.DataFrame(
@@ -179,3 +180,26 @@ def test_many_curves_are_drawn_as_a_band():
     many = pd.concat([curves().assign(id=lambda t, i=i: t["id"] + str(i)) for i in range(101)])
     drawn = traces(figures.impact_curves(many, "light"))
     assert set(drawn) == {"middle 90 % of the samples", "median measured"}
+
+
+def test_names_of_marks_cover_no_other_and_the_last_without_room_are_left_out():
+    alone = [Mark(0.0, 0.0, -1.0, 1.0, "GA"), Mark(10.0, 5.0, 4.0, 6.0, "NPO + U2A")]
+    assert label_places(alone) == ["middle right", "middle right"]
+    crowd = [Mark(5 + i / 1e3, 0.0, -1.0, 1.0, "a name") for i in range(9)]
+    found = label_places([*alone, *crowd])
+    assert found[:2] == ["middle right", "middle right"]
+    assert "" in found[2:]
+    placed = [place for place in found[2:] if place]
+    assert len(placed) == len(set(placed))
+
+
+def cost_rows(**ledger: float) -> list[dict]:
+    reward = {"reward": {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 9}}
+    return [{"method": name, "metrics": reward, "ledger": ledger} for name in ("GA", "NPO + U2A")]
+
+
+def test_cost_is_drawn_of_what_has_one_with_its_interval():
+    figure = figures.cost_against_reward(cost_rows(seconds=3.0), "light", cost="seconds")
+    assert figure.data[0].error_y.array[0] == pytest.approx(0.1)
+    empty = figures.cost_against_reward(cost_rows(), "light")
+    assert (len(empty.data), empty.layout.title.text) == (0, "No method with a known cost yet")

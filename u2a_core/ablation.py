@@ -24,6 +24,8 @@ BY_K = ("top_k", "one_shot", "random_k", "bottom_k", "reward_filter")
 """Arms that are run at every K; the others once."""
 METRICS = ("reward", "objective", "retain")
 """What bands are drawn of: test reward ↑, J on the preference prompts ↑, retain NLL ↓."""
+SETTINGS = ("step_size", "sparsity", "lam", "omega")
+"""Settings that sensitivity runs vary."""
 _COMPARED = (
     *(("top_k", other) for other in BY_K[1:]),
     ("u2a", "u2a_support"), ("u2a", "all"), ("u2a", "top_k"), ("u2a", "reward_filter"),
@@ -31,6 +33,12 @@ _COMPARED = (
 _SCALES = (0.25, 0.5, 2.0, 4.0)
 _SPARSE = (0.1, 0.3, 1.0, 3.0)
 _POWERS = (0.0, 0.5, 2.0, 4.0)
+_COLUMNS = (
+    "run", "arm", "k", "seed", "value", "objective", "reward", "reward_low", "reward_high",
+    "retain", "steps", "steps_taken", "tokens", "seconds", "effective_samples",
+    "weight_on_mislabelled", "ended", "collapsed",
+)  # fmt: skip
+"""Of `collect`."""
 _NO_COLLAPSE = ("budget used", "token budget used", "J did not rise")
 
 
@@ -104,22 +112,20 @@ def plan(settings: Settings, n: int) -> list[Arm]:
 def collect(run: Run) -> pd.DataFrame:
     """One row per arm of an ablation that is finished or has collapsed, as far as it has come.
 
-    Columns: arm, k, seed, value, run, objective, reward, reward_low, reward_high, retain, steps,
-    steps_taken, tokens, seconds, effective_samples, weight_on_mislabelled, ended, collapsed.
+    A table without rows where none has come so far.
     """
     if not run.has_table("plan"):
-        return pd.DataFrame()
-    rows = []
+        return pd.DataFrame(columns=list(_COLUMNS))
+    rows, failures = [], _failures(run)
     for planned in run.table("plan").to_dict("records"):
         arm = Run(run.path / "arms" / str(planned["name"]))
         row = {"run": planned["name"], **{k: v for k, v in planned.items() if k != "name"}}
         if planned["arm"] != "gains" and arm.exists:
             if arm.finished:
                 rows.append(row | _outcome(arm))
-            elif planned["name"] in _failures(run):
-                ended = _failures(run)[planned["name"]]
-                rows.append(row | {"ended": ended, "collapsed": True})
-    return pd.DataFrame(rows)
+            elif planned["name"] in failures:
+                rows.append(row | {"ended": failures[planned["name"]], "collapsed": True})
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
 def _failures(run: Run) -> dict[str, str]:

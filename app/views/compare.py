@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import parts
-from u2a_core import figures, metrics
+from app import parts, results
+from u2a_core import figures, metrics, table
 from u2a_core.errors import RunError
 from u2a_core.runs import Run
 
@@ -34,7 +34,7 @@ def page() -> None:
     runs = {
         space.identify(run): run
         for run in (*space.runs(), *space.shipped())
-        if run.config()["command"] in ("reweight", "unlearn") and run.finished
+        if run.config()["command"] in table.DESCENTS and run.finished
     }
     if not runs:
         st.info("No finished run yet. Launch one on Unlearn, or open the demo on Home.")
@@ -46,8 +46,10 @@ def page() -> None:
     with right:
         b = _side("B", "b", list(runs), named if named in runs else next(iter(runs)))
     _replies(runs, a, b)
+    alike = comparable(_reports(runs), b)
+    results.page({name: runs[name] for name in alike}, runs[b], None if a == ORIGINAL else runs[a])
     st.subheader("Rewards")
-    _rewards(comparable(_reports(runs), b), len(runs))
+    _rewards(alike, len(runs))
 
 
 def _reports(runs: dict[str, Run]) -> dict[str, dict[str, Any]]:
@@ -82,7 +84,7 @@ def rewards_table(reports: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for name, report in reports.items():
-        facts = {key: report[key] for key in ("steps", "effective_samples", "seconds")}
+        facts = {key: report.get(key) for key in ("steps", "effective_samples", "seconds")}
         rows.append({"name": name, **report["reward"]["after"], **facts})
         original = {"name": ORIGINAL, **report["reward"]["before"]}
     rows += [original] if rows else []
@@ -97,8 +99,8 @@ def _rewards(reports: dict[str, dict[str, Any]], runs: int) -> None:
         st.info("B has no test prompts or no reward, so there is nothing to rank.")
         return
     st.caption(
-        "Filled marks: weights by U2A; hollow: baselines. Diamond: NPO, triangle: GA, square: "
-        "GradDiff."
+        "Filled marks: weights by U2A; hollow: others. Diamond: NPO, triangle: GA, square: "
+        "GradDiff, hexagon: DPO, cross: PPO."
         + (f" {runs - len(reports)} runs were measured with another model, other prompts or "
            "another reward: choose one of them as B." if runs > len(reports) else "")
     )  # fmt: skip

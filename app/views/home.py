@@ -2,18 +2,25 @@
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
 import streamlit as st
 
 from app import parts
-from u2a_core import jobs
+from u2a_core import jobs, table
 from u2a_core.runs import Run
 
 GIB = 2**30
 MOST_RECENT = 8
+PAGES = {
+    "gains": "gains", "impact": "impact", "demo": "compare", "evaluate": "compare",
+    "reproduce": "compare", "ablate": "ablation",
+}  # fmt: skip
+"""Where a run of a command is shown; the others on Unlearn."""
 
 
 def page() -> None:
@@ -65,15 +72,16 @@ def _recent() -> None:
             f"{parts.plain(', '.join(strange))}."
         )
     if len(runs) > MOST_RECENT:
-        st.caption(f"And {len(runs) - MOST_RECENT} older ones: see Gains, Unlearn and Compare.")
+        st.caption(
+            f"And {len(runs) - MOST_RECENT} older ones: see Gains, Unlearn, Ablation and Compare."
+        )
 
 
 def _line(run: Run) -> None:
     """A run with its state, what is to be said of it, and a link to where it is shown."""
     said = _outcome(run)
     name = parts.workspace().identify(run)
-    pages = {"gains": "gains", "impact": "impact", "demo": "compare"}
-    page = pages.get(run.config()["command"], "unlearn")
+    page = PAGES.get(run.config()["command"], "unlearn")
     link, state, words, age = st.columns([3, 1, 4, 1.4], vertical_alignment="center")
     link.page_link(f"views/{page}.py", label=parts.plain(name), query_params={"run": name})
     state.markdown(parts.MARKS[run.status().state])
@@ -90,10 +98,12 @@ def _outcome(run: Run) -> str:
     if status.state != "finished":
         return parts.plain(status.message[:160])
     report = run.report()
-    if report["command"] == "gains":
-        return f"{report['helps']} of {report['data']['negatives']} samples help when unlearned"
-    if report["command"] == "impact":
-        return _agreement(report)
+    told = _TOLD.get(report["command"])
+    return told(report) if told else _rewarded(report)
+
+
+def _rewarded(report: dict[str, Any]) -> str:
+    """The reward of an unlearned or trained model."""
     reward = (report.get("reward") or {}).get("after")
     if reward is None:
         return ""
@@ -101,6 +111,39 @@ def _outcome(run: Run) -> str:
         f"reward ↑ {reward['mean']:+.3f} [{reward['low']:+.3f}, {reward['high']:+.3f}] "
         f"(95 %, n = {reward['n']})"
     )
+
+
+def _gained(report: dict[str, Any]) -> str:
+    return f"{report['helps']} of {report['data']['negatives']} samples help when unlearned"
+
+
+def _reproduced(report: dict[str, Any]) -> str:
+    return f"{report['task']}, {report['scale']} scale: {len(report['rows'])} methods measured"
+
+
+def _ablated(report: dict[str, Any]) -> str:
+    """Top-K against Random-K, at K*."""
+    said = f"{report['arms']} runs, {report['seeds']} seed{'s' * (report['seeds'] > 1)}"
+    for row in report["differences"]:
+        wanted = row["ours"] == "top_k" and row["theirs"] == "random_k"
+        if wanted and row["k"] == report["best_k"] and row["low"] is not None:
+            return (
+                f"{said}; Top-K minus Random-K at K = {row['k']}: {row['mean']:+.3f} "
+                f"[{row['low']:+.3f}, {row['high']:+.3f}] (95 %)"
+            )
+    return said
+
+
+def _evaluated(report: dict[str, Any]) -> str:
+    """The first metric, and how many there are."""
+    target = parts.plain(Path(report["target"]).name)
+    for name, found in report["metrics"].items():
+        if found["mean"] is not None and found["low"] is not None:
+            return (
+                f"{target}: {table.heading(name)} {table.cell(found)} (95 %, n = {found['n']}); "
+                f"{len(report['metrics'])} metrics"
+            )
+    return f"{target}: {len(report['metrics'])} metrics"
 
 
 def _agreement(report: dict[str, Any]) -> str:
@@ -113,6 +156,15 @@ def _agreement(report: dict[str, Any]) -> str:
         f"predicted vs measured ρ = {found['spearman']:.3f} "
         f"[{bounds[0]:.3f}, {bounds[1]:.3f}] (95 %, n = {found['n']})"
     )
+
+
+_TOLD: dict[str, Callable[[dict[str, Any]], str]] = {
+    "gains": _gained,
+    "impact": _agreement,
+    "ablate": _ablated,
+    "evaluate": _evaluated,
+    "reproduce": _reproduced,
+}
 
 
 def _machine() -> None:

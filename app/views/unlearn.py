@@ -1,22 +1,16 @@
 """Unlearn: choose method and weights, launch, watch J, losses and weights, stop and resume."""
 
-import shlex
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from app import forms, parts
+from app import forms, launching, parts
 from u2a_core import figures, jobs
 from u2a_core.config import Settings, parse_settings
-from u2a_core.errors import U2AError
-from u2a_core.runs import Run, demo_assets
+from u2a_core.errors import RunError, U2AError
+from u2a_core.runs import Run
 
-METHODS = {
-    "npo": "NPO: bounded, the steadiest",
-    "ga": "Gradient ascent: the simplest",
-    "graddiff": "GradDiff: gradient ascent with a retain set",
-}
 WEIGHTS = {
     "u2a": "U2A: optimized by marginal gains",
     "uniform": "Uniform: every negative alike (the baseline)",
@@ -53,16 +47,16 @@ def page() -> None:
 
 def _configure() -> None:
     """The settings of the next run, its command, and Launch."""
-    own = parts.chosen_project() == "own"
-    st.page_link(
-        "views/data.py", label=f"Project: {parts.PROJECTS[parts.chosen_project()]}",
-        icon=":material/folder_open:", help="Change it on Data",
-    )  # fmt: skip
+    launching.project_link()
     base = parts.project()
     method = st.selectbox(
-        "Method", list(METHODS), format_func=METHODS.__getitem__, key="method",
-        persist_state="session",
+        "Method", [*launching.METHODS, *launching.BASELINES],
+        format_func=(launching.METHODS | launching.BASELINES).__getitem__, key="method",
+        persist_state="session", help="The last three are baselines: no unlearning, no weights",
     )  # fmt: skip
+    if method in launching.BASELINES:
+        _launcher("baseline", base, _baseline_settings(base, method))
+        return
     weights = st.radio(
         "Weights", list(WEIGHTS), format_func=WEIGHTS.__getitem__, key="weights",
         persist_state="session",
@@ -75,20 +69,55 @@ def _configure() -> None:
     raw["inner"]["method"] = method
     for section, values in PRESETS[preset].items():
         raw[section] |= values
-    try:
-        settings = _all_settings(parse_settings(raw, source="the form"), f"{own}_{preset}")
-    except U2AError as error:
-        st.error(parts.plain(str(error)))
+    settings = _all_settings(raw, preset, ("inner", "outer", "objective", "evaluation"))
+    lacking = "a finished U2A run" if weights == "run" and source == "uniform" else ""
+    _launcher("reweight" if weights == "u2a" else "unlearn", base, settings, lacking)
+
+
+def _baseline_settings(base: Settings, method: str) -> Settings | None:
+    """Those of a baseline; for Retrain the base model and the mixture stand in the open."""
+    raw = base.model_dump(mode="json")
+    raw["baseline"]["method"] = method
+    if method == "retrain":
+        for name, title, about in (
+            ("base", "Base model", "folder or hub id of the model before it was fine-tuned"),
+            ("mixture", "Mixture", "file of the replies (prompt, response) of the fine-tuning"),
+        ):
+            raw["baseline"][name] = st.text_input(
+                title, raw["baseline"][name], help=about, key=f"retrain_{name}",
+                persist_state="session",
+            ).strip()  # fmt: skip
+    return _all_settings(raw, method, ("baseline", "objective", "evaluation"))
+
+
+def _lacking(settings: Settings) -> str:
+    """What a baseline needs and the settings do not name."""
+    own, needed = settings.baseline, []
+    if own.method == "retrain":
+        needed += [] if own.base else ["the base model"]
+        needed += [] if own.mixture else ["the mixture it was fine-tuned on"]
+    if own.method == "dpo" and not settings.data.preferences:
+        needed.append("preference pairs (on Data)")
+    if own.method == "ppo" and not settings.objective.reward:
+        needed.append("a reward (on Data)")
+    return " and ".join(needed)
+
+
+def _launcher(command: str, base: Settings, settings: Settings | None, lacking: str = "") -> None:
+    """Launch, or what is missing for it; and the same as a command."""
+    if settings is None:
         return
-    command = "reweight" if weights == "u2a" else "unlearn"
+    lacking = lacking or (_lacking(settings) if command == "baseline" else "")
     if st.button(
         "Launch", type="primary", icon=":material/play_arrow:", width="stretch",
-        disabled=weights == "run" and source == "uniform",
+        disabled=bool(lacking),
     ):  # fmt: skip
         parts.launch(command, settings)
         st.rerun()
-    st.caption("The same as a command")
-    st.code(_command(command, base, settings, own=own), language="bash", wrap_lines=True)
+    if lacking:
+        st.caption(f":material/info: Missing: {lacking}.")
+        return
+    launching.command_box(command, base, settings)
 
 
 def _weights_run() -> str:
@@ -102,42 +131,31 @@ def _weights_run() -> str:
     return str(st.selectbox("Run", list(named), format_func=named.__getitem__, key="weights_run"))
 
 
-def _all_settings(settings: Settings, key: str) -> Settings:
-    """Every other setting, folded away; what was changed is kept under the key."""
-    raw = settings.model_dump(mode="json")
-    with st.expander("All settings"):
-        for name in ("inner", "outer", "objective", "evaluation"):
-            section = getattr(settings, name)
-            st.markdown(f"**{parts.plain(str(type(section).__doc__))}**")
-            raw[name] |= forms.section_form(
-                section, key=f"{key}_{name}", leave_out=("method", "kind", "reward")
-            )
-    return parse_settings(raw, source="All settings")
-
-
-def _command(command: str, base: Settings, settings: Settings, *, own: bool) -> str:
-    """The command line that launches the same run."""
-    before, after = base.model_dump(mode="json"), settings.model_dump(mode="json")
-    words = ["u2a", command, str(parts.draft_file() if own else demo_assets() / "demo.yaml")]
-    for section, values in after.items():
-        if not isinstance(values, dict):
-            if values != before[section]:
-                words += [f"--{section.replace('_', '-')}", str(values)]
-            continue
-        for name, value in values.items():
-            if value != before[section][name]:
-                words += [f"--{section}.{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+def _all_settings(raw: dict[str, Any], key: str, sections: tuple[str, ...]) -> Settings | None:
+    """Every other setting, folded away, kept under the key; None, and why, if one is wrong."""
+    key = f"{parts.chosen_project() == 'own'}_{key}"
+    out = ("method", "kind", "reward", "base", "mixture", "target")
+    try:
+        settings = parse_settings(raw, source="the form")
+        raw = settings.model_dump(mode="json")
+        with st.expander("All settings"):
+            for name in sections:
+                section = getattr(settings, name)
+                st.markdown(f"**{parts.plain(str(type(section).__doc__))}**")
+                raw[name] |= forms.section_form(section, key=f"{key}_{name}", leave_out=out)
+        return parse_settings(raw, source="All settings")
+    except U2AError as error:
+        st.error(parts.plain(str(error)))
+        return None
 
 
 def _watch() -> None:
     """A run's state and pictures."""
     space = parts.workspace()
-    runs = [
-        run
-        for run in (*space.runs(), *space.shipped())
-        if run.config()["command"] in ("reweight", "unlearn")
-    ]
+    runs = [run for run in (*space.runs(), *space.shipped()) if _shown(run)]
+    arm = _arm()
+    if arm is not None:
+        runs.append(arm)
     run = parts.pick_run(
         runs, key="unlearn", empty="No runs yet. Launch one, or open the demo on Home."
     )
@@ -153,6 +171,28 @@ def _watch() -> None:
         parts.warnings(run)
         _outcome(run, name)
     _pictures(run, name)
+
+
+def _shown(run: Run) -> bool:
+    return run.config()["command"] in ("reweight", "unlearn", "baseline")
+
+
+def _arm() -> Run | None:
+    """The run of an ablation that the address names: those are in no list."""
+    space = parts.workspace()
+    try:
+        run = space.find(str(st.session_state.get("run") or ""))
+    except RunError:  # told by the list of runs
+        return None
+    parent = space.parent(run)
+    if parent is None or not _shown(run):
+        return None
+    if parent.config()["command"] == "ablate":
+        st.page_link(
+            "views/ablation.py", label="Back to its ablation", icon=":material/arrow_back:",
+            query_params={"run": space.identify(parent)},
+        )  # fmt: skip
+    return run
 
 
 def _outcome(run: Run, name: str) -> None:
@@ -226,6 +266,8 @@ def _curves(history: pd.DataFrame, name: str) -> None:
         figures.loss_curves(history, mode), theme=None, key=f"loss_{name}", width=NARROW,
         config=bare, alt="Loss of the negatives and of the retain set against inner steps",
     )  # fmt: skip
+    if "effective_samples" not in history:  # a baseline's
+        return
     pair.plotly_chart(
         figures.effective_samples(history, mode), theme=None, key=f"eff_{name}",
         width=NARROW, config=bare, alt="Effective number of samples against inner steps",

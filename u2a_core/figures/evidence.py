@@ -9,16 +9,17 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from u2a_core.figures.labels import Mark, label_places
 from u2a_core.figures.style import HELPS, HURTS, METHODS, Mode, faded, frame, identity, literal
 
 ARMS = {
-    "top_k": "Top-K by gains, chosen anew each round",
-    "one_shot": "Top-K by gains at the original model",
+    "top_k": "Top-K",
+    "one_shot": "Top-K, one-shot gains",
     "random_k": "Random-K",
-    "bottom_k": "Bottom-K by gains",
-    "reward_filter": "K lowest rewards (filter)",
-    "all": "all negatives alike",
-    "u2a": "U2A weights",
+    "bottom_k": "Bottom-K",
+    "reward_filter": "Reward filter",
+    "all": "All, equal weights",
+    "u2a": "U2A",
     "u2a_support": "U2A's support, equal weights",
 }
 """What a page calls the arms of an ablation."""
@@ -78,7 +79,9 @@ def ablation_curves(
         _band(figure, line, arm, mode)
     if points is not None:
         _points(figure, points[points["value"].isna()], metric, mode)
-    return figure.update_layout(margin_t=110, height=450)
+    return _counted(figure, shown["k"]).update_layout(
+        height=470, margin={"t": 44, "b": 140}, legend={"y": -0.24, "yanchor": "top"}
+    )
 
 
 def _band(figure: go.Figure, line: pd.DataFrame, arm: str, mode: Mode) -> None:
@@ -94,7 +97,11 @@ def _band(figure: go.Figure, line: pd.DataFrame, arm: str, mode: Mode) -> None:
         x=line["k"], y=line["mean"], name=ARMS[arm], legendgroup=arm, mode="lines+markers",
         line={"color": colour, "dash": dash, "width": 2.5 if arm in ("top_k", "u2a") else 2},
         marker={"symbol": symbol, "size": 8},
-        customdata=line[["low", "high", "n"]],
+        error_y={
+            "array": known["high"] - known["mean"], "arrayminus": known["mean"] - known["low"],
+            "color": colour, "thickness": 2, "width": 4, "visible": len(line) == len(known) == 1,
+        },
+        customdata=line[["low", "high", "n", "arm", "k"]],
         hovertemplate=f"{ARMS[arm]}<br>K %{{x}}: %{{y:+.3f}} [%{{customdata[0]:+.3f}}, "
         "%{customdata[1]:+.3f}], n = %{customdata[2]} seeds<extra></extra>",
     )  # fmt: skip
@@ -128,24 +135,28 @@ def _finding(shown: pd.DataFrame, metric: str) -> str:
     return f"{word}: {ARMS[best['arm']]}{at}, {best['mean']:+.3f}{bounds}"
 
 
-def paired_differences(table: pd.DataFrame, mode: Mode, *, theirs: str = "random_k") -> go.Figure:
-    """Top-K minus another arm in reward, paired over seeds, against K, with 95 % intervals.
+def paired_differences(
+    table: pd.DataFrame, mode: Mode, *, ours: str = "top_k", theirs: str = "random_k"
+) -> go.Figure:
+    """One arm minus another in reward, paired over seeds, against K, with 95 % intervals.
 
     Args:
         table: ours, theirs, k, metric, mean, low, high, n, above.
         mode: light or dark.
+        ours: the arm that is compared, as in table.
         theirs: the other arm.
     """
-    own = table[(table["ours"] == "top_k") & (table["theirs"] == theirs)]
+    own = table[(table["ours"] == ours) & (table["theirs"] == theirs)]
     own = own[(own["metric"] == "reward") & own["mean"].notna()].sort_values("k")
     clear = int((own["low"] > 0).sum())
-    figure = frame(
-        mode,
-        title=f"Top-K beats {ARMS[theirs]} at {clear} of {len(own)} K (interval above 0)",
-        x="K, samples unlearned",
-        y="reward, Top-K minus other ↑",
-    )
     known = own["low"].notna()
+    title = f"{ARMS[ours]} beats {ARMS[theirs]} at {clear} of {len(own)} K (interval above 0)"
+    if not known.any():
+        title = f"{ARMS[ours]} minus {ARMS[theirs]}: no interval from one seed"
+    axis = f"K of {ARMS[theirs]}" if ours == "u2a" else "K"
+    figure = frame(
+        mode, title=title, x=f"{axis}, samples unlearned", y="difference in reward ↑"
+    ).update_layout(margin_t=48)  # fmt: skip
     figure.add_scatter(
         x=own["k"], y=own["mean"], mode="markers", showlegend=False,
         marker={"color": HELPS[mode], "size": 10},
@@ -158,7 +169,13 @@ def paired_differences(table: pd.DataFrame, mode: Mode, *, theirs: str = "random
         hovertemplate="K %{x}: %{y:+.3f} [%{customdata[0]:+.3f}, %{customdata[1]:+.3f}]<br>"
         "above 0 in %{customdata[3]} of %{customdata[2]} seeds<extra></extra>",
     )  # fmt: skip
-    return figure.add_hline(y=0, line_width=1.5, line_color=METHODS[mode][""])
+    return _counted(figure.add_hline(y=0, line_width=1.5, line_color=METHODS[mode][""]), own["k"])
+
+
+def _counted(figure: go.Figure, ks: pd.Series) -> go.Figure:
+    """Ticks at the K that were run, where they are few."""
+    ticks = sorted({int(k) for k in ks if k > 0})
+    return figure.update_xaxes(tickvals=ticks) if 1 < len(ticks) <= 12 else figure
 
 
 def sensitivity(bands: pd.DataFrame, setting: str, mode: Mode) -> go.Figure:
@@ -204,6 +221,7 @@ def cost_against_reward(
         cost: tokens or seconds, of the ledger.
     """
     drawn = [r for r in rows if "reward" in r["metrics"] and r["ledger"].get(cost)]
+    drawn.sort(key=lambda row: len(row["method"]))  # short names find room first
     name = {"tokens": "tokens through the model", "seconds": "seconds"}[cost]
     figure = frame(mode, title="No method with a known cost yet", x=name, y="reward ↑", height=420)
     if not drawn:
@@ -213,8 +231,7 @@ def cost_against_reward(
         symbol, colour, _ = identity(row["method"].replace(" + ", "-").replace(",", "-"), mode)
         known = found["low"] is not None
         figure.add_scatter(
-            x=[row["ledger"][cost]], y=[found["mean"]], text=[label], mode="markers+text",
-            textposition="top center", cliponaxis=False, showlegend=False,
+            x=[row["ledger"][cost]], y=[found["mean"]], mode="markers", showlegend=False,
             marker={"color": colour, "symbol": symbol, "size": 12},
             error_y={
                 "array": [found["high"] - found["mean"] if known else 0],
@@ -223,7 +240,41 @@ def cost_against_reward(
             },
             hovertemplate=f"{label}<br>{name} %{{x:,.0f}}, reward %{{y:+.3f}}<extra></extra>",
         )  # fmt: skip
+    _names(figure, drawn, cost)
+    rewarded = [r for r in rows if "reward" in r["metrics"] and r["method"] != "Original"]
+    some = "" if len(drawn) >= len(rewarded) else f" of the {len(drawn)} with known {cost}"
     best = max(drawn, key=lambda row: row["metrics"]["reward"]["mean"])
+    _original_line(figure, rows, mode)
+    return figure.update_layout(
+        title_text=f"Highest reward{some}: {literal(best['method'])}, "
+        f"{best['metrics']['reward']['mean']:+.3f}",
+        margin_t=48,
+    )
+
+
+def _mark(row: dict[str, Any], cost: str) -> Mark:
+    found = row["metrics"]["reward"]
+    mean = float(found["mean"])
+    low, high = (mean if found[end] is None else float(found[end]) for end in ("low", "high"))
+    return Mark(float(row["ledger"][cost]), mean, low, high, str(row["method"]))
+
+
+def _names(figure: go.Figure, drawn: Sequence[dict[str, Any]], cost: str) -> None:
+    """The methods' names where there is room, and the room."""
+    for row, place in zip(drawn, label_places([_mark(r, cost) for r in drawn]), strict=True):
+        if place:
+            figure.add_scatter(
+                x=[row["ledger"][cost]], y=[row["metrics"]["reward"]["mean"]], mode="text",
+                text=["\u00a0\u00a0" + literal(row["method"]) + "\u00a0\u00a0"],
+                textposition=place, cliponaxis=False, showlegend=False, hoverinfo="skip",
+            )  # fmt: skip
+    costs = [row["ledger"][cost] for row in drawn]
+    room = 0.15 * ((max(costs) - min(costs)) or max(costs))
+    figure.update_xaxes(range=[max(0, min(costs) - room), max(costs) + room])
+
+
+def _original_line(figure: go.Figure, rows: Sequence[dict[str, Any]], mode: Mode) -> None:
+    """The reward before anything is unlearned."""
     for row in rows:
         if row["method"] == "Original" and "reward" in row["metrics"]:
             figure.add_hline(
@@ -231,8 +282,3 @@ def cost_against_reward(
                 line_color=METHODS[mode][""], annotation_text="original model",
                 annotation_position="bottom right",
             )  # fmt: skip
-    return figure.update_layout(
-        title_text=f"Highest reward: {literal(best['method'])}, "
-        f"{best['metrics']['reward']['mean']:+.3f}",
-        margin_t=48,
-    )

@@ -9,6 +9,9 @@ from u2a_core.config import there
 from u2a_core.errors import RunError
 from u2a_core.runs.directory import Run
 
+_CLOSED = ("ablate", "reproduce")
+"""Commands whose arms are parts of one result."""
+
 
 def demo_assets() -> Path:
     """The embedded scenario: models, data, settings, and the runs that were computed from them."""
@@ -28,18 +31,33 @@ class Workspace:
     folder: Path
 
     def runs(self) -> list[Run]:
-        """The runs of the folder, newest first; a demo's arms stand under the demo."""
+        """The runs of the folder, newest first; a demo's arms stand under the demo.
+
+        Those of an ablation or a reproduction, a hundred and more, are listed by `arms` alone; the
+        ablation of a reproduction is a run of its own.
+        """
         return [run for run in self._all() if _readable(run)]
+
+    def arms(self, run: Run) -> list[Run]:
+        """The runs inside a run, by name."""
+        found = [Run(path) for path in sorted(run.path.glob("arms/*"))]
+        return [arm for arm in found if arm.exists and _readable(arm)]
 
     def unreadable(self) -> list[str]:
         """Folders of damaged runs, and of those that another version wrote."""
         return [self.identify(run) for run in self._all() if not _readable(run)]
 
+    def parent(self, run: Run) -> Run | None:
+        """The ablation or reproduction that a run is a part of."""
+        parent = Run(run.path.parent.parent)
+        return None if run.path.parent.name != "arms" or _opens(parent) else parent
+
     def _all(self) -> list[Run]:
         if not self.folder.is_dir():
             return []
         tops = [path for path in self.folder.iterdir() if not path.name.startswith(".")]
-        found = [Run(path) for top in tops for path in (top, *sorted(top.glob("arms/*")))]
+        found = [Run(path) for top in tops for path in (top, top / "ablation")]
+        found += [Run(p) for top in tops if _opens(Run(top)) for p in sorted(top.glob("arms/*"))]
         return sorted((run for run in found if run.exists), key=_created, reverse=True)
 
     def shipped(self) -> list[Run]:
@@ -69,6 +87,14 @@ class Workspace:
             f"The run must be one of this workspace; got {identity[:80]!r}. It may have been "
             "deleted or renamed; choose another."
         )
+
+
+def _opens(run: Run) -> bool:
+    """Whether the arms of a run are listed beside it."""
+    try:
+        return run.config().get("command") not in _CLOSED
+    except RunError:  # none, or damaged: its arms may be whole
+        return True
 
 
 def _created(run: Run) -> float:

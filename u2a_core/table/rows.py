@@ -82,7 +82,9 @@ def label(run: Run) -> str:
     source = Path(settings.weights)
     if (source / "config.json").exists():
         return f"{name} + U2A" + (" (last weights)" if settings.final_weights else "")
-    return f"{name}, weights of {source.stem}"
+    # a shipped run keeps its weights beside its report, under the same name as all others
+    origin = source.parent.name if source.stem == "weights" else source.stem
+    return f"{name}, weights of {origin}"
 
 
 def rows(runs: Iterable[Run]) -> list[Row]:

@@ -1,0 +1,238 @@
+"""The results table on Compare: methods by metrics, what each cost, exports, and Evaluate."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app import parts
+from u2a_core import figures, jobs, table
+from u2a_core.config import Settings, there
+from u2a_core.errors import RunError
+from u2a_core.metrics import METRICS
+from u2a_core.runs import Run
+
+HERE = "the runs of this workspace"
+COSTS = {"tokens": "Tokens", "seconds": "Seconds"}
+
+
+def page(runs: dict[str, Run], chosen: Run, other: Run | None) -> None:
+    """The table with its exports, the cost picture, and Evaluate.
+
+    Args:
+        runs: finished descents that were measured alike, by name.
+        chosen: side B.
+        other: side A; None for the original model.
+    """
+    st.subheader("Results")
+    _evaluate(chosen, other)
+    report = _reproduction()
+    if report is not None:
+        rows = [table.Row(r["method"], r["metrics"], r["ledger"], r["runs"]) for r in report]
+    else:
+        kept = alike(runs.values(), chosen)
+        rows = _rows([*kept, *_evaluations(kept, chosen)])
+    if not rows:
+        st.info("B has no test prompts or no reward, so there is no table to make.")
+        return
+    _table(rows)
+    _exports(rows)
+    _costs(rows)
+
+
+def alike(runs: Iterable[Run], chosen: Run) -> list[Run]:
+    """Of every method, the newest run (or the chosen one), and those that differ by seed alone.
+
+    Runs of other settings would be averaged into a row that is no method.
+    """
+    first: dict[str, Settings] = {table.label(chosen): _but_seed(chosen)}
+    found = []
+    for run in runs:
+        if _but_seed(run) == first.setdefault(table.label(run), _but_seed(run)):
+            found.append(run)
+    return found
+
+
+def _but_seed(run: Run) -> Settings:
+    return run.settings().model_copy(
+        update={"seed": 0, "evaluation": Settings().evaluation, "ablation": Settings().ablation}
+    )
+
+
+def _evaluations(runs: list[Run], chosen: Run) -> list[Run]:
+    """Finished evaluations of these runs' models and of their original, the newest of each."""
+    paths = {str(run.path) for run in runs}
+    found: dict[str, Run] = {}
+    ours = chosen.settings()
+    for run in parts.workspace().runs():
+        if run.config()["command"] != "evaluate" or not run.finished:
+            continue
+        settings = run.settings()
+        target = settings.evaluation.target
+        original = not target and settings.model == ours.model and settings.data == ours.data
+        if original or target in paths:
+            found.setdefault(target, run)
+    return list(found.values())
+
+
+def _rows(runs: list[Run]) -> list[table.Row]:
+    try:
+        return table.rows(runs)
+    except RunError:  # none has anything to compare
+        return []
+
+
+def _reproduction() -> list[dict[str, Any]] | None:
+    """The rows of a finished `u2a reproduce`, where one is chosen."""
+    space = parts.workspace()
+    made = {
+        space.identify(run): run
+        for run in space.runs()
+        if run.config()["command"] == "reproduce" and run.finished
+    }
+    if not made:
+        return None
+    named = st.session_state.get("run")
+    names = [HERE, *made]
+    at = names.index(named) if named in made else 0
+    of = st.selectbox("Of", names, index=at, key=f"results_of_{named in made}", width=420)
+    if of == HERE:
+        return None
+    report = made[of].report()
+    for text in report["notes"]:
+        st.caption(parts.plain(text))
+    return list(report["rows"])
+
+
+def _table(rows: list[table.Row]) -> None:
+    """Methods by metrics; the best of each metric in bold."""
+    head, body = table.lines(rows, "**{}**")
+    shown = pd.DataFrame([[parts.plain(r[0]), *r[1:]] for r in body], columns=head)
+    empty = [c for c in ("tokens", "seconds") if (shown[c] == "–").all()]
+    st.table(shown.drop(columns=empty), hide_index=True, alt="Methods by metrics")
+    seeds = [f"{row.method} ({row.runs})" for row in rows if row.over == "seeds"]
+    st.caption(
+        "Mean [95 % interval]; the best mean of each metric in bold; arrows: where better is. "
+        "Intervals are over test prompts"
+        + (f", of {parts.plain(', '.join(seeds))} over seeds. " if seeds else ". ")
+        + "A row is a method: its newest run, B for its own, with those that differ in their seed "
+        "alone. Seconds are wall time"
+        + (
+            "; no run here has counted its tokens (the shipped runs have not)."
+            if "tokens" in empty
+            else "; tokens are all that went through the model, sampled ones included."
+        )
+    )
+
+
+def _exports(rows: list[table.Row]) -> None:
+    """The table in four formats."""
+    texts = {
+        "CSV": (table.frame(rows).to_csv(index=False), "csv", "text/csv"),
+        "JSON": (json.dumps(table.as_json(rows), indent=2), "json", "application/json"),
+        "LaTeX": (table.latex(rows), "tex", "text/x-tex"),
+        "Markdown": (table.markdown(rows), "md", "text/markdown"),
+    }
+    with st.container(horizontal=True):
+        for title, (text, end, kind) in texts.items():
+            st.download_button(
+                title, text, f"results.{end}", kind, key=f"results_{end}",
+                icon=":material/download:",
+            )  # fmt: skip
+
+
+def _costs(rows: list[table.Row]) -> None:
+    """Reward against cost, the paper's Fig. 1."""
+    found = table.as_json(rows)["rows"]
+    known = [cost for cost in COSTS if any(row["ledger"].get(cost) for row in found)]
+    if not known or not any("reward" in row["metrics"] for row in found):
+        return
+    # first what most methods have: shipped runs have not counted their tokens
+    cost = max(known, key=lambda name: sum(bool(row["ledger"].get(name)) for row in found))
+    if len(known) > 1:
+        cost = st.segmented_control(
+            "Cost", known, default=cost, format_func=COSTS.__getitem__, key="cost"
+        ) or cost  # fmt: skip
+    else:
+        st.caption(
+            f"Cost in {cost} only: none of these runs has counted its tokens."
+            if cost == "seconds"
+            else "Cost in tokens only."
+        )
+    st.plotly_chart(
+        figures.cost_against_reward(found, parts.mode(), cost=cost), theme=None,
+        key=f"cost_{cost}", alt=f"Reward of every method against its {cost}, with 95 % intervals",
+    )  # fmt: skip
+    without = [
+        r["method"] for r in found if not r["ledger"].get(cost) and r["method"] != "Original"
+    ]
+    if without:
+        st.caption(f"Without {cost}, so not in the picture: {parts.plain(', '.join(without))}.")
+
+
+def _evaluate(chosen: Run, other: Run | None) -> None:
+    """Every metric of a side's model, as a job; and those at work or failed."""
+    sides = {"B": chosen, "A": other}
+    with st.popover("Evaluate", icon=":material/analytics:", width="content"):
+        st.markdown(
+            "Measures every metric whose inputs are there: attack success, perplexity, "
+            "membership, over-refusal and others. What is missing is told with its reason."
+        )
+        side = st.segmented_control("Side", ["A", "B"], default="B", key="evaluate_side") or "B"
+        run = sides[side]
+        why = "" if run is None or there(run.model_folder) else (
+            "This run kept no model (the shipped runs do not), so only its rewards are known. "
+            "Launch it again on Unlearn."
+        )  # fmt: skip
+        if why:
+            st.caption(why)
+        if st.button("Start", type="primary", icon=":material/play_arrow:", disabled=bool(why)):
+            run_ = jobs.launch(
+                parts.workspace().folder, "evaluate", evaluation_settings(run, chosen)
+            )
+            st.session_state["evaluating"] = parts.workspace().identify(run_)
+            st.rerun()
+    _jobs()
+
+
+def evaluation_settings(run: Run | None, chosen: Run) -> Settings:
+    """Those of the run, with the project's prompts and judge; None measures the original model."""
+    settings = chosen.settings() if run is None else run.settings()
+    target = "" if run is None else str(run.path)
+    own = parts.project().evaluation.model_copy(update={"target": target})
+    return settings.model_copy(update={"evaluation": own, "weights": "uniform"})
+
+
+def _jobs() -> None:
+    """Evaluations that are not finished, and the one that was just started or named."""
+    space, state = parts.workspace(), st.session_state
+    named = {state.get("evaluating"), state.get("run")}
+    for run in space.runs():
+        name, status = space.identify(run), run.status().state
+        command = run.config()["command"]
+        if command not in ("evaluate", "reproduce") or (command == "reproduce" and run.finished):
+            continue
+        if status in jobs.ACTIVE or name in named:
+            with st.container(border=True):
+                parts.live_state(name)
+                if command == "evaluate" and run.finished:
+                    _measured(run)
+
+
+def _measured(run: Run) -> None:
+    """The metrics of a finished evaluation, and why others are missing."""
+    report = run.report()
+    rows = [
+        {"metric": table.heading(name), "mean [95 %]": table.cell(found),
+         "valid": f"{found['n_valid']} of {found['n']}"}
+        for name, found in report["metrics"].items()
+    ]  # fmt: skip
+    st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Metrics of the evaluation")
+    parts.warnings(run)
+    with st.expander(f"{len(report['missing'])} metrics are missing"):
+        for name, why in report["missing"].items():
+            st.caption(f"{METRICS[name].title}: {parts.plain(why)}")
+    st.caption(f"Of {parts.plain(Path(report['target']).name)}.")
