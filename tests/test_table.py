@@ -86,7 +86,9 @@ def test_the_best_of_a_metric_goes_by_its_direction():
     ]
     assert table.best(rows) == {("b", "reward"), ("a", "asr_a")}
     assert "**+0.500 [+0.400, +0.600]**" in table.markdown(rows)
-    assert r"\textbf{$+0.100 \pm 0.100$}" in table.latex(rows)
+    assert r"\textbf{$0.100 \pm 0.100$}" in table.latex(rows)
+    assert "| 0.600 [0.500, 0.700] |" in table.markdown(rows)  # no sign: it is a share
+    assert table.best([rows[0], table.Row("c", rows[0].metrics)]) == set()  # all alike
     assert table.frame(rows)["reward_low"].tolist() == pytest.approx([0.0, 0.4])
 
 
@@ -111,6 +113,8 @@ def test_differences_are_paired_and_the_best_u2a_is_chosen_by_j(runs: list[Run],
 def test_nothing_to_compare_is_a_sentence(tmp_path: Path):
     with pytest.raises(RunError, match="needs finished runs"):
         table.rows([])
+    with pytest.raises(RunError, match="nowhere is none"):
+        table.comparable(tmp_path / "nowhere")
 
 
 def test_the_command_exports_every_form(runs: list[Run], tmp_path: Path, capsys):
@@ -131,7 +135,9 @@ def test_the_command_exports_every_form(runs: list[Run], tmp_path: Path, capsys)
 def test_the_cost_picture_has_a_mark_for_every_method_with_a_cost(runs: list[Run]):
     rows = table.as_json(table.rows(runs))["rows"]
     picture = figures.cost_against_reward(rows, "light")
-    assert {trace.text[0] for trace in picture.data} == {"NPO", "NPO + U2A", "DPO"}
+    assert {trace.hovertemplate.split("<br>")[0] for trace in picture.data if trace.hovertemplate} == {
+        "NPO", "NPO + U2A", "DPO",
+    }  # fmt: skip
     assert picture.layout.title.text == "Highest reward: NPO + U2A, +0.500"
 
 

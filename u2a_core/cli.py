@@ -283,7 +283,8 @@ def _reproduce(arguments: list[str]) -> int:
 
     if arguments[:1] == ["--run"]:
         return _on_settings("reproduce")(arguments)
-    place, words = _parse(Place, arguments, prog="u2a reproduce")
+    call = "u2a reproduce TASK [CONFIG.yaml] [--scale tiny|full] [--section.field VALUE ...]"
+    place, words = _parse(Place, arguments, prog=call)
     settings = reproduction_settings(words)
     return _execute(_open_run("reproduce", place, settings), as_json=place.json)
 

@@ -36,7 +36,8 @@ def tiny_settings(task: str) -> Settings:
     raw = settings.model_dump(mode="json")
     raw["reproduction"] |= {"task": task, "scale": "tiny"}
     raw["data"] |= {"preferences": "", "negatives": "", "prompts": "", "truth": ""}
-    raw["evaluation"] |= {"samples": 4, "judge": "u2a_core.demo.world:judge"}
+    sets = dict.fromkeys(("harmful", "benign", "questions", "outsiders"), "")  # the family's own
+    raw["evaluation"] |= sets | {"samples": 4, "judge": "u2a_core.demo.world:judge"}
     raw["objective"] |= {"samples": 8}  # there are few prompts
     raw["inner"] |= {"learning_rate": 0.02}
     raw["baseline"] |= {"batch": 64, "measure_every": 2}

@@ -20,7 +20,7 @@ def shown_metrics(table: Sequence[Row]) -> list[str]:
 
 
 def best(table: Sequence[Row]) -> set[tuple[str, str]]:
-    """(method, metric) of the best mean of every metric; all of them where they tie."""
+    """(method, metric) of the best mean of every metric; ties share it, but not all of them."""
     found = set()
     for metric in shown_metrics(table):
         if not METRICS[metric].direction:
@@ -28,6 +28,8 @@ def best(table: Sequence[Row]) -> set[tuple[str, str]]:
         means = {row.method: row.metrics[metric]["mean"] for row in table if metric in row.metrics}
         choose = max if METRICS[metric].direction == "up" else min
         goal = choose(means.values())
+        if len(means) > 1 and len(set(means.values())) == 1:
+            continue  # all alike: none is the best
         found |= {(method, metric) for method, mean in means.items() if mean == goal}
     return found
 
@@ -50,13 +52,16 @@ def frame(table: Sequence[Row]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def cell(figures: dict[str, Any] | None) -> str:
-    """`+0.475 [+0.390, +0.560]`; a dash where there is none."""
+def cell(figures: dict[str, Any] | None, metric: str = "reward") -> str:
+    """`+0.475 [+0.390, +0.560]`; a dash where there is none; a sign where a metric can be < 0."""
     if not figures or figures["mean"] is None:
         return "–"
-    if figures["low"] is None:
-        return f"{figures['mean']:+.3f}"
-    return f"{figures['mean']:+.3f} [{figures['low']:+.3f}, {figures['high']:+.3f}]"
+    sign = "+" if METRICS[metric].unit == "reward" else ""
+    mean, low, high = (
+        "" if value is None else f"{value:{sign}.3f}"
+        for value in (figures["mean"], figures["low"], figures["high"])
+    )
+    return f"{mean} [{low}, {high}]" if low else mean
 
 
 def heading(metric: str) -> str:
@@ -81,7 +86,7 @@ def lines(table: Sequence[Row], bold: str = "{}") -> tuple[list[str], list[list[
     head = ["method", *map(heading, metrics), "tokens", "seconds"]
     body = []
     for row in table:
-        cells = [cell(row.metrics.get(metric)) for metric in metrics]
+        cells = [cell(row.metrics.get(metric), metric) for metric in metrics]
         marked = [
             bold.format(text) if (row.method, metric) in top else text
             for metric, text in zip(metrics, cells, strict=True)
@@ -112,20 +117,21 @@ def latex(table: Sequence[Row]) -> str:
     for row in table:
         cells = [_tex(row.method)]
         for metric in metrics:
-            text = _tex_cell(row.metrics.get(metric))
+            text = _tex_cell(row.metrics.get(metric), metric)
             cells.append(rf"\textbf{{{text}}}" if (row.method, metric) in top else text)
         costs = [amount(row.ledger.get(key)).replace("–", "--") for key in ("tokens", "seconds")]
         out.append(" & ".join([*cells, *costs]) + r" \\")
     return "\n".join([*out, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def _tex_cell(figures: dict[str, Any] | None) -> str:
+def _tex_cell(figures: dict[str, Any] | None, metric: str) -> str:
     if not figures or figures["mean"] is None:
         return "--"
+    sign = "+" if METRICS[metric].unit == "reward" else ""
     if figures["low"] is None:
-        return f"${figures['mean']:+.3f}$"
+        return f"${figures['mean']:{sign}.3f}$"
     half = (figures["high"] - figures["low"]) / 2
-    return rf"${figures['mean']:+.3f} \pm {half:.3f}$"
+    return rf"${figures['mean']:{sign}.3f} \pm {half:.3f}$"
 
 
 def _tex(text: str) -> str:

@@ -56,12 +56,16 @@ class Row:
 
 
 def comparable(folder: Path) -> list[Run]:
-    """The runs of a folder: itself, its arms, or all that stand in it."""
+    """The runs of a folder: itself, its arms, or all that stand in it.
+
+    Raises:
+        RunError: if there is no such folder.
+    """
+    if not folder.is_dir():
+        raise RunError(f"A table must be made of runs or folders of runs; {folder} is none.")
     if Run(folder).exists:
-        run = Run.open(folder)
-        return [Run.open(path.parent) for path in sorted(folder.glob("arms/*/config.json"))] or [
-            run
-        ]
+        arms = sorted(folder.glob("arms/*/config.json"))
+        return [Run.open(path.parent) for path in arms] or [Run.open(folder)]
     return Workspace(folder).runs()
 
 
