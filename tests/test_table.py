@@ -135,9 +135,8 @@ def test_the_command_exports_every_form(runs: list[Run], tmp_path: Path, capsys)
 def test_the_cost_picture_has_a_mark_for_every_method_with_a_cost(runs: list[Run]):
     rows = table.as_json(table.rows(runs))["rows"]
     picture = figures.cost_against_reward(rows, "light")
-    assert {trace.hovertemplate.split("<br>")[0] for trace in picture.data if trace.hovertemplate} == {
-        "NPO", "NPO + U2A", "DPO",
-    }  # fmt: skip
+    marks = [trace.hovertemplate for trace in picture.data if trace.hovertemplate]
+    assert {text.split("<br>")[0] for text in marks} == {"NPO", "NPO + U2A", "DPO"}
     assert picture.layout.title.text == "Highest reward: NPO + U2A, +0.500"
 
 

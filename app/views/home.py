@@ -140,7 +140,8 @@ def _evaluated(report: dict[str, Any]) -> str:
     for name, found in report["metrics"].items():
         if found["mean"] is not None and found["low"] is not None:
             return (
-                f"{target}: {table.heading(name)} {table.cell(found, name)} (95 %, n = {found['n']}); "
+                f"{target}: {table.heading(name)} {table.cell(found, name)} "
+                f"(95 %, n = {found['n']}); "
                 f"{len(report['metrics'])} metrics"
             )
     return f"{target}: {len(report['metrics'])} metrics"
