@@ -6,6 +6,7 @@ folder take turns on a device. Imports no torch before a job's own process needs
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -32,6 +33,8 @@ ACTIVE = ("queued", "running", "stopping")
 _AGAIN_S = 5.0
 """A launch within so many seconds of the same one is the same click."""
 _POLL_S = 0.2
+_ENDING_S = 10.0
+"""How long a process may take to end after its last word."""
 
 
 def launch(folder: Path, command: str, settings: Settings) -> Run:
@@ -57,10 +60,19 @@ def begin(run: Run) -> None:
     Raises:
         RunError: if a process works on it already, or it is finished.
     """
+    _let_go(run)
     with _launching(run.path.parent):
         if run.finished or run.lock.alive:
             raise RunError(f"{run.path} must be at rest to begin; it is {run.status().state}.")
         _begin(run)
+
+
+def _let_go(run: Run) -> None:
+    """Waits for a process that has written its last word, and is about to end."""
+    worker = run.lock.worker()
+    if worker is not None and run.status().state not in ACTIVE:
+        with contextlib.suppress(psutil.Error):
+            worker.wait(_ENDING_S)
 
 
 @contextmanager
