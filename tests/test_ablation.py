@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from u2a_core import ablation, commands
+from u2a_core.ablation import Arm
+from u2a_core.commands.ablations import _varied
 from u2a_core.config import Settings, load_settings, override, parse_settings
 from u2a_core.errors import ConfigError
 from u2a_core.metrics import over_seeds
@@ -108,7 +110,7 @@ def finished(scenario: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = Run.create(
         tmp_path_factory.mktemp("ablation") / "a",
         "ablate",
-        override(load_settings(scenario), (*words, "--ablation.sensitivity", "sparsity,omega")),
+        override(load_settings(scenario), (*words, "--ablation.sensitivity", "omega")),
     )
     commands.execute(run, commands.Watch(run), commands.run_ablate)
     return run
@@ -118,7 +120,7 @@ def test_an_ablation_has_a_row_for_every_arm_and_seed(finished: Run):
     table, planned = finished.table("ablation"), finished.table("plan")
     assert set(table["run"]) == set(planned.loc[planned["arm"] != "gains", "name"])
     assert table[["objective", "reward", "retain", "seconds"]].notna().all(axis=None)
-    assert finished.report()["arms"] == len(table) == 2 * (5 * 2 + 3 + 8)
+    assert finished.report()["arms"] == len(table) == 2 * (5 * 2 + 3 + 4)
 
 
 def test_arms_unlearn_the_samples_they_are_named_after(finished: Run):
@@ -167,6 +169,14 @@ def test_the_support_of_u2a_is_unlearned_with_equal_weights(finished: Run):
     assert plain[plain > 0].nunique() == 1
     squared = Run.open(arms / "omega-2-1").table("weights").set_index("id")["weight"]
     assert squared.to_numpy() == pytest.approx((ours**2 / (ours**2).sum())[squared.index])
+
+
+def test_levels_of_sparsity_are_relative_to_the_slopes_spread(finished: Run):
+    one = Arm("sparsity-0.3-0", "sparsity", 0, 0, 0.3)
+    varied = _varied(finished, finished.settings(), one).outer
+    slopes = Run.open(finished.path / "arms" / "gains-0").table("gains")["slope"]
+    term = varied.sparsity / 2 * (1 / 40) ** -0.5  # of Eq. 8, at uniform weights
+    assert term == pytest.approx(0.3 * slopes.std(ddof=0))
 
 
 def test_an_arm_is_the_same_alone_as_after_others(finished: Run, tmp_path: Path):

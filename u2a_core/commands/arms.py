@@ -79,8 +79,10 @@ def execute_arms(
     left = {name: run for name, run in arms.items() if not run.finished}
     total = max(total, len(arms))
     watch.tell("arms", len(arms) - len(left), total)
-    if not left:
-        return {}
+    if len(left) < 2:  # another process would only have to load everything
+        failed = {name: why for name, run in left.items() if (why := _alone(run, watch))}
+        watch.tell("arms", len(arms), total)
+        return failed
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     with ProcessPoolExecutor(min(workers, len(left)), context, _initialize, (stop,)) as pool:
@@ -91,6 +93,18 @@ def execute_arms(
         done = sum(run.finished for run in arms.values())
         raise Stopped(f"with {done} of {total} arms finished")
     return failed
+
+
+def _alone(run: Run, watch: Watch) -> str:
+    """One arm in this process; why it failed numerically, empty if it did not."""
+    inside = Watch(run, stopping=watch.stopping, last=watch.last)
+    try:
+        execute(run, inside, BODIES[run.config()["command"]])
+    except NumericalError as error:
+        return str(error)
+    finally:
+        watch.last = inside.last
+    return ""
 
 
 @contextmanager
