@@ -63,8 +63,8 @@ def split_pairs(
         split: its shares.
         seed: of every draw.
         most: largest size of the negative set; 0: no limit.
-        mistaken: share of the negative set that are good replies, flagged by mistake. Real sets
-            have their own; the embedded scenario, whose rejected replies are all bad, needs it.
+        mistaken: share of the negative set that are good replies, flagged by mistake; for the
+            embedded scenario, whose rejected replies are all bad. Real sets have their own.
         skill: records of the retain set for the mixture, where the base model lacks that skill.
 
     Raises:
@@ -72,13 +72,12 @@ def split_pairs(
     """
     draw = random.Random(f"split {seed}")
     asked, tested, learned = _parts(pairs, split, draw)
-    bad = learned[: round(len(learned) * split.negative)]
-    good = learned[len(bad) :]
-    flagged = bad[: round(len(bad) * split.forget)]
+    cut = round(len(learned) * split.negative)
+    bad, good = learned[:cut], learned[cut:]
+    flagged = bad[: round(cut * split.forget)]
     negatives, truth = _negatives(flagged, good, most=most, mistaken=mistaken, draw=draw)
-    mixture = [_sample(pair, pair.chosen) for pair in good]
-    mixture += [_sample(pair, pair.rejected) for pair in bad]
-    mixture += skill
+    learned_as = [(pair, pair.chosen) for pair in good] + [(pair, pair.rejected) for pair in bad]
+    mixture = [*(_sample(pair, reply) for pair, reply in learned_as), *skill]
     draw.shuffle(mixture)
     return {
         "mixture": mixture,
