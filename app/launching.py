@@ -4,7 +4,7 @@ import shlex
 
 import streamlit as st
 
-from app import parts
+from app import project
 from u2a_core.config import Settings
 from u2a_core.runs import demo_assets
 
@@ -26,15 +26,15 @@ BASELINES = {
 def project_link() -> None:
     """Which model and data a job is launched with."""
     st.page_link(
-        "views/data.py", label=f"Project: {parts.PROJECTS[parts.chosen_project()]}",
+        "views/data.py", label=f"Project: {project.NAMES[project.chosen()]}",
         icon=":material/folder_open:", help="Change it on Data",
     )  # fmt: skip
 
 
 def command_box(command: str, base: Settings, settings: Settings) -> None:
     """The command line that launches the same run, to copy."""
-    own = parts.chosen_project() == "own"
-    file = parts.draft_file() if own else demo_assets() / "demo.yaml"
+    own = project.chosen() == "own"
+    file = project.draft_file() if own else demo_assets() / "demo.yaml"
     st.caption("The same as a command")
     text = shlex.join(["u2a", command, str(file), *changes(base, settings)])
     st.code(text, language="bash", wrap_lines=True)

@@ -2,20 +2,22 @@
 
 import streamlit as st
 
-from app import urlstate
+from app import texts, urlstate
 
 PAGES = {
     "home": ("Home", "What is running, recent runs, the demo"),
     "data": ("Data", "Negatives, preference pairs and prompts: counts, faults, a preview"),
+    "model": ("Model", "The model, what of it is trained, the reward, the memory it takes"),
     "gains": ("Gains", "What unlearning each negative sample is worth"),
     "impact": ("Impact", "Impact curves: predicted against measured, sample by sample"),
     "unlearn": ("Unlearn", "Launch an unlearning run and watch it"),
     "ablation": ("Ablation", "Does it matter which negatives are unlearned, and how many?"),
     "compare": ("Compare", "Rewards with intervals, replies before and after"),
 }
+HIDDEN = {"sample": ("Sample", "")}
 
 st.set_page_config(page_title="U2A workbench", layout="wide")
-st.html("<style>[data-testid=stMainBlockContainer]{padding-top:4rem}</style>")
+st.html(f"<style>[data-testid=stMainBlockContainer]{{padding-top:4rem}}{texts.STYLE}</style>")
 urlstate.load()
 pages = {
     name: st.Page(
@@ -24,7 +26,7 @@ pages = {
         default=name == "home",
         url_path=None if name == "home" else name,
     )
-    for name, (title, _) in PAGES.items()
+    for name, (title, _) in (PAGES | HIDDEN).items()
 }
 # our own bar: its links carry the choices, so that one click is one step of the browser's history
 chosen = st.navigation(list(pages.values()), position="hidden")

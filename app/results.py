@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import parts
+from app import parts, project, runview
 from u2a_core import figures, jobs, table
 from u2a_core.config import Settings, there
 from u2a_core.errors import RunError
@@ -130,14 +130,14 @@ def _table(rows: list[table.Row]) -> None:
 
 def _exports(rows: list[table.Row]) -> None:
     """The table in four formats."""
-    texts = {
+    files = {
         "CSV": (table.frame(rows).to_csv(index=False), "csv", "text/csv"),
         "JSON": (json.dumps(table.as_json(rows), indent=2), "json", "application/json"),
         "LaTeX": (table.latex(rows), "tex", "text/x-tex"),
         "Markdown": (table.markdown(rows), "md", "text/markdown"),
     }
     with st.container(horizontal=True):
-        for title, (text, end, kind) in texts.items():
+        for title, (text, end, kind) in files.items():
             st.download_button(
                 title, text, f"results.{end}", kind, key=f"results_{end}",
                 icon=":material/download:",
@@ -202,7 +202,7 @@ def evaluation_settings(run: Run | None, chosen: Run) -> Settings:
     """Those of the run, with the project's prompts and judge; None measures the original model."""
     settings = chosen.settings() if run is None else run.settings()
     target = "" if run is None else str(run.path)
-    own = parts.project().evaluation.model_copy(update={"target": target})
+    own = project.settings().evaluation.model_copy(update={"target": target})
     return settings.model_copy(update={"evaluation": own, "weights": "uniform"})
 
 
@@ -217,7 +217,7 @@ def _jobs() -> None:
             continue
         if status in jobs.ACTIVE or name in named:
             with st.container(border=True):
-                parts.live_state(name)
+                runview.live_state(name)
                 if command == "evaluate" and run.finished:
                     _measured(run)
 
@@ -231,7 +231,7 @@ def _measured(run: Run) -> None:
         for name, found in report["metrics"].items()
     ]  # fmt: skip
     st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Metrics of the evaluation")
-    parts.warnings(run)
+    runview.warnings(run)
     with st.expander(f"{len(report['missing'])} metrics are missing"):
         for name, why in report["missing"].items():
             st.caption(f"{METRICS[name].title}: {parts.plain(why)}")

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from app import parts
+from app import parts, texts
 from u2a_core import figures
 from u2a_core.runs import Run
 
@@ -32,9 +32,9 @@ def panel(run: Run, table: pd.DataFrame, chosen: list[str]) -> None:
             )
             _arrow("←", "previous", among, place - 1)
             _arrow("→", "next", among, place + 1)
-        texts, facts = st.columns([3, 1])
-        with texts:
-            parts.sample_texts(table, str(row["id"]))
+        read, facts = st.columns([3, 1])
+        with read:
+            texts.prompt_and_reply(table, str(row["id"]))
         with facts:
             st.caption("Measured")
             st.markdown("  \n".join(_facts(row)))

@@ -1,4 +1,4 @@
-"""What a link holds: the run, the sample, and the two sides of a comparison.
+"""What a link holds: the run, the sample, the slice, and the two sides of a comparison.
 
 The session keeps them under the same names; `load` before the page, `save` after it. Only what the
 user chose is written, so that the browser's Back goes to the page before; a missing key is no
@@ -9,7 +9,7 @@ import time
 
 import streamlit as st
 
-KEYS = ("run", "sample", "a", "b")
+KEYS = ("run", "sample", "slice", "a", "b")
 _SEEN = "_url_seen"
 _LEFT = "_url_left"
 _WHOLE = "_url_whole_page"

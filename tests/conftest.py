@@ -8,12 +8,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from workbench import Server, chromium, serving
 
 from u2a_core.ablation import Arm
 from u2a_core.config import load_settings
@@ -54,6 +55,29 @@ def u2a(
         return code, told.out, told.err
 
     return run
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The workbench on a free port, with an empty folder of runs."""
+    with serving(tmp_path_factory.mktemp("browser") / "runs") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """A real browser."""
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def tab(browser) -> Iterator:
+    """A page of its own session, 1400 px wide."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    context.set_default_timeout(60_000)
+    yield context.new_page()
+    context.close()
 
 
 ABLATION_REWARDS = {"top_k": 0.5, "random_k": 0.1, "all": 0.2, "u2a": 0.3}

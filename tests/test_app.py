@@ -15,7 +15,7 @@ from u2a_core.runs import Run, Workspace, demo_assets
 from u2a_core.types import Progress
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("home", "data", "gains", "impact", "unlearn", "ablation", "compare")
+PAGES = ("home", "data", "model", "gains", "impact", "unlearn", "ablation", "compare")
 STATES = ("empty", "running", "failed", "finished")
 
 
@@ -185,15 +185,18 @@ def test_a_damaged_draft_leaves_the_form(folder: Path):
 
 
 def test_what_is_not_there_is_told_beside_the_button(folder: Path):
-    app = opened("data")
+    app = opened("model")
     app.segmented_control("project_choice").set_value("own").run()
     app.text_input("own_model").set_value("/nowhere/model")
-    app.text_input("own_path_negatives").set_value("/nowhere/n.jsonl")
     app.text_input("own_reward").set_value("/nowhere/reward.py:f")
     next(b for b in app.button if b.label == "Check and save").click().run()
     told = app.warning[0].value.replace("\\", "")
     assert "the model is not at /nowhere/model" in told
     assert "the reward is not at /nowhere/reward.py" in told
+    app = opened("data")
+    app.text_input("own_path_negatives").set_value("/nowhere/n.jsonl")
+    next(b for b in app.button if b.label == "Check and save").click().run()
+    told = app.warning[0].value.replace("\\", "")
     assert "Negatives: /nowhere/n.jsonl must be a readable file" in told
 
 

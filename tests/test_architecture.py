@@ -46,6 +46,7 @@ FLOORS = {
     "demo": 10,
     "reproduce": 10.2,
     "serve": 10,
+    "options": 10.8,
     "cli": 11,
 }
 """design.md §2; between its floors: what was split off; losses under directional (slopes)."""

@@ -1,88 +1,16 @@
 """The main path in a real browser: the demo, a selection, launch, stop, resume, compare."""
 
-import os
 import re
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from workbench import Server
 
 from u2a_core.runs import Workspace, demo_assets
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.browser
-if CHROMIUM is None and not os.environ.get("CI"):
-    pytest.skip("NO CHROMIUM: the browser tests were NOT run", allow_module_level=True)
-
-
-class Server:
-    """The workbench on a free port."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://localhost:{self.port}"
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "u2a_core.cli", "app", "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            [*command, "--runs", str(self.folder)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"STREAMLIT_SERVER_HEADLESS": "true"},
-        )
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1).close()
-                return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
-        raise AssertionError("the server did not start")
-
-    def end(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    made = Server(tmp_path_factory.mktemp("browser") / "runs")
-    yield made
-    for run in Workspace(made.folder).runs():
-        worker = run.lock.worker()
-        if worker is not None:
-            worker.kill()
-    made.end()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        arguments = ["--headless", "--no-sandbox", "--disable-gpu"]
-        opened = play.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def tab(browser) -> Iterator:
-    context = browser.new_context(viewport={"width": 1400, "height": 1000})
-    context.set_default_timeout(60_000)
-    yield context.new_page()
-    context.close()
 
 
 def test_the_demo_opens_and_a_box_selects_samples(server: Server, tab):
@@ -244,16 +172,15 @@ def test_a_faulty_file_is_told_by_its_line_and_nothing_typed_is_lost(
     (tmp_path / "mine.jsonl").write_text("\n".join([*good[:16], "{broken", *good[17:]]))
     tab.goto(server.url)
     tab.get_by_role("button", name="Use my own data").click()
-    tab.get_by_role("textbox", name="Model folder or hub id").fill("/nowhere/model")
+    typed = tab.get_by_role("textbox", name="Preference pairs: path or hub id")
+    typed.fill("/nowhere/pairs")
     uploads = tab.locator("input[type=file]")
     uploads.first.set_input_files(str(tmp_path / "mine.jsonl"))
     expect(tab.get_by_text("mine.jsonl")).to_be_visible()
     tab.get_by_role("button", name="Check and save").click()
     expect(tab.get_by_text("Saved. Before a job can run")).to_be_visible(timeout=30_000)
     expect(tab.get_by_text("line 17: not valid JSON")).to_be_visible()
-    expect(tab.get_by_role("textbox", name="Model folder or hub id")).to_have_value(
-        "/nowhere/model"
-    )
+    expect(typed).to_have_value("/nowhere/pairs")
     (tmp_path / "empty.csv").write_text("")
     uploads.first.set_input_files(str(tmp_path / "empty.csv"))
     expect(tab.get_by_text("empty.csv")).to_be_visible()

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from u2a_core.errors import ConfigError, RunError, U2AError
+from u2a_core.options import Place, options, parse, place_and_settings
 
 if TYPE_CHECKING:
     from u2a_core.config import Settings
@@ -95,50 +95,6 @@ def _dispatch(arguments: list[str]) -> int:
     return actions[command](rest)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a run is kept, and how its outcome is told."""
-
-    out: Path | None = None
-    """The run directory; default runs/<command>-<time>."""
-    resume: bool = False
-    """Continue the run in --out to the same result."""
-    json: bool = False
-    """Print the report's JSON on stdout."""
-
-
-def _parse(kind: Any, arguments: list[str], *, prog: str) -> tuple[Any, list[str]]:
-    """Typed options from words, and the words that are none of them.
-
-    Raises:
-        ConfigError: if an option's value is wrong.
-    """
-    import contextlib
-    import io
-
-    import tyro
-
-    told = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(told):
-            return tyro.cli(kind, args=arguments, prog=prog, return_unknown_args=True)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        lines = told.getvalue().splitlines()[1:]  # the first is the title of a box
-        words = " ".join(" ".join(lines).translate(dict.fromkeys(map(ord, "│─╭╮╰╯"))).split())
-        reason = re.split(r"Arguments? helptext|For full helptext", words)[0].strip().rstrip(".")
-        raise ConfigError(f"{reason}. See {prog} --help.") from None
-
-
-def _options(kind: Any, arguments: list[str], *, prog: str) -> Any:
-    """All of a command's words as its options."""
-    options, unknown = _parse(kind, arguments, prog=prog)
-    if unknown:
-        raise ConfigError(f"{prog} must be given options it has; got {unknown[0]}. See --help.")
-    return options
-
-
 def _on_settings(command: str) -> Callable[[list[str]], int]:
     """A command that takes CONFIG.yaml and overrides."""
 
@@ -148,36 +104,11 @@ def _on_settings(command: str) -> Callable[[list[str]], int]:
 
         if arguments[:1] == ["--run"] and len(arguments) > 1:
             return 0 if jobs.work(Run.open(Path(*arguments[1:2]))) else STOPPED
-        place, settings = _place_and_settings(command, arguments)
+        place, settings = place_and_settings(command, arguments)
         run = _open_run(command, place, settings)
         return _execute(run, as_json=place.json)
 
     return action
-
-
-def _place_and_settings(command: str, arguments: list[str]) -> tuple[Place, Settings]:
-    """`CONFIG.yaml [--section.field VALUE …] [--out DIR] …`; the words override the file."""
-    from u2a_core.config import load_settings, override
-
-    prog = f"u2a {command}"
-    if {"-h", "--help"} & set(arguments):
-        _show_settings_help(prog)
-    if not arguments or arguments[0].startswith("-"):
-        raise ConfigError(f"{prog} must be given a settings file. {prog} CONFIG.yaml")
-    place, words = _parse(Place, arguments[1:], prog=prog)
-    return place, override(load_settings(Path(arguments[0])), words)
-
-
-def _show_settings_help(prog: str) -> None:
-    """Every setting with its default and its meaning; ends the process."""
-    import tyro
-
-    from u2a_core.config import Settings
-
-    # made here, because the settings' class and tyro are imported only when a command needs them
-    option = Annotated[Settings, tyro.conf.arg(name="")]
-    call = make_dataclass("Call", [("settings", option)], bases=(Place,), kw_only=True, frozen=True)
-    tyro.cli(call, args=["--help"], prog=f"{prog} CONFIG.yaml", default=call(settings=Settings()))
 
 
 def _open_run(command: str, place: Place, settings: Settings) -> Run:
@@ -228,7 +159,7 @@ class DemoPlace(Place):
 def _demo(arguments: list[str]) -> int:
     from u2a_core.demo.run import demo_settings
 
-    place = _options(DemoPlace, arguments, prog="u2a demo")
+    place = options(DemoPlace, arguments, prog="u2a demo")
     if not place.headless:
         if place != DemoPlace():
             raise ConfigError(
@@ -245,36 +176,36 @@ def _app(arguments: list[str]) -> int:
     from u2a_core.serve import Place as ServerPlace
     from u2a_core.serve import serve
 
-    return serve(_options(ServerPlace, arguments, prog="u2a app"))
+    return serve(options(ServerPlace, arguments, prog="u2a app"))
 
 
 def _build_demo(arguments: list[str]) -> int:
     from u2a_core.demo.build import BuildOptions, build
     from u2a_core.demo.ship import ship
 
-    options = _options(BuildOptions, arguments, prog="u2a build-demo")
+    chosen = options(BuildOptions, arguments, prog="u2a build-demo")
 
     def tell(line: str) -> None:
         sys.stderr.write(line + "\n")
 
-    if options.runs:
-        ship(options.out, tell)
+    if chosen.runs:
+        ship(chosen.out, tell)
     else:
-        build(options.out, options.seed, tell)
+        build(chosen.out, chosen.seed, tell)
     return 0
 
 
 def _data(arguments: list[str]) -> int:
     from u2a_core.report import show_data
 
-    place, settings = _place_and_settings("data", arguments)
+    place, settings = place_and_settings("data", arguments)
     return show_data(settings.data, as_json=place.json)
 
 
 def _table(arguments: list[str]) -> int:
     from u2a_core.report import TableOptions, results_table
 
-    return results_table(_options(TableOptions, arguments, prog="u2a table"))
+    return results_table(options(TableOptions, arguments, prog="u2a table"))
 
 
 def _reproduce(arguments: list[str]) -> int:
@@ -284,7 +215,7 @@ def _reproduce(arguments: list[str]) -> int:
     if arguments[:1] == ["--run"]:
         return _on_settings("reproduce")(arguments)
     call = "u2a reproduce TASK [CONFIG.yaml] [--scale tiny|full] [--section.field VALUE ...]"
-    place, words = _parse(Place, arguments, prog=call)
+    place, words = parse(Place, arguments, prog=call)
     settings = reproduction_settings(words)
     return _execute(_open_run("reproduce", place, settings), as_json=place.json)
 

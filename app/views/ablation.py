@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import ablation_view, forms, launching, parts, urlstate
+from app import ablation_view, forms, launching, parts, project, runview, urlstate
 from u2a_core import ablation, figures, jobs
 from u2a_core.config import Settings, parse_settings, there
 from u2a_core.data import load_negatives
@@ -40,7 +40,7 @@ def page() -> None:
 def _configure() -> None:
     """The settings of the next ablation, what it takes, its command, and Launch."""
     launching.project_link()
-    base = parts.project()
+    base = project.settings()
     method = st.selectbox(
         "Method", list(launching.METHODS), format_func=launching.METHODS.__getitem__,
         key="ablation_method", persist_state="session",
@@ -60,7 +60,7 @@ def _configure() -> None:
         "Launch", type="primary", icon=":material/play_arrow:", width="stretch",
         disabled=told is None,
     ):  # fmt: skip
-        parts.launch("ablate", settings)
+        runview.launch("ablate", settings)
         st.rerun()
     if told:
         launching.command_box("ablate", base, settings)
@@ -93,19 +93,19 @@ def _watch() -> None:
     """An ablation's state, its findings and its pictures."""
     space = parts.workspace()
     runs = [run for run in space.runs() if run.config()["command"] == "ablate"]
-    run = parts.pick_run(
+    run = runview.pick(
         runs, key="ablation",
         empty="No ablation yet. Launch one with the form: the picture fills in arm by arm.",
     )  # fmt: skip
     if run is None:
         return
     name = space.identify(run)
-    parts.live_state(name)
+    runview.live_state(name)
     if run.status().state in jobs.ACTIVE:
         _live_pictures(name)
         return
     if run.finished:
-        parts.stale_note(run)
+        runview.stale_note(run)
         _numbers(run.report())
         ablation_view.notes(run.report())
     _pictures_at_rest(name)

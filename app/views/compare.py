@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import parts, results
+from app import parts, results, texts
 from u2a_core import figures, metrics, table
 from u2a_core.errors import RunError
 from u2a_core.runs import Run
@@ -234,7 +234,7 @@ def _page_of_pairs(pairs: pd.DataFrame, a: str, b: str) -> None:
         return
     for row in pairs.iloc[(at - 1) * PER_PAGE : at * PER_PAGE].to_dict("records"):
         with st.container(border=True):
-            parts.text_box(str(row["prompt"]))
+            texts.box(str(row["prompt"]))
             st.caption(f"reward {row['reward_a']:+.2f} → {row['reward_b']:+.2f}")
             left, right = st.columns(2)
             old, new = word_diff(str(row["reply_a"]), str(row["reply_b"]), COLOURS[parts.mode()])

@@ -6,10 +6,9 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
-import yaml
 
-from app import forms, parts
-from u2a_core.config import DataSettings, Settings, parse_settings, resolved, there
+from app import parts, project
+from u2a_core.config import DataSettings, Settings
 from u2a_core.data import DataReport, inspect_data, is_hub_id, load_negatives, replace_file
 from u2a_core.errors import U2AError
 from u2a_core.runs.files import writing
@@ -31,11 +30,6 @@ ROLES = {
         "for the comparison before and after, never for a decision. Optional; Compare needs them"
     ),
 }  # fmt: skip
-WAYS = {
-    "model": "By a reward model: a sequence classifier scores sampled replies",
-    "function": "By a reward function of mine: file.py:function scores sampled replies",
-    "pairs": "By preference pairs alone: no reward is needed",
-}
 KINDS = ("jsonl", "json", "csv", "parquet", "txt")
 MOST_ROWS = 1_000
 SHOWN_FAULTS = 10
@@ -45,64 +39,30 @@ NUMBER = 150
 def page() -> None:
     """The page."""
     st.title("Data")
-    chosen = st.segmented_control(
-        "Project", list(parts.PROJECTS), default=parts.chosen_project(), key="project_choice",
-        format_func=lambda name: parts.PROJECTS[name].capitalize(),
-        help="Jobs are launched with this project's model and files",
-    )  # fmt: skip
-    st.session_state["project"] = chosen or parts.chosen_project()
-    if st.session_state["project"] == "own":
+    project.choice()
+    if project.chosen() == "own":
         _own()
-        if not parts.draft_file().exists():
+        if not project.draft_file().exists():
             return
-    _reports(parts.project())
+    _reports(project.settings())
 
 
 def _own() -> None:
-    """The form of a user's own project; saved as settings that the command line reads too."""
-    draft = _draft()
+    """The files of a user's own project; saved as settings that the command line reads too."""
+    draft = project.draft()
     with st.form("own", border=True):
-        st.subheader("Model")
-        path = st.text_input(
-            "Model folder or hub id", draft.model.path, key="own_model",
-            help="A causal language model with a chat template, in safetensors",
-        )  # fmt: skip
-        with st.expander("What is trained, number format, device"):
-            model = forms.section_form(draft.model, key="own_model", leave_out=("path",))
         st.subheader("Files")
         st.caption(
             "JSONL, JSON, CSV or Parquet; prompts also as lines of text. Upload a file, or name it."
         )
         files = {role: _file_field(role, draft) for role in ROLES}
-        st.subheader("Objective J: how is alignment measured?")
-        ways = list(WAYS)
-        way = st.radio(
-            "How J is measured", ways, format_func=WAYS.__getitem__, index=ways.index(_way(draft)),
-            key="own_way", label_visibility="collapsed",
-        )  # fmt: skip
-        reward = st.text_input(
-            "Reward: a model's folder or hub id, or file.py:function (with pairs alone optional)",
-            draft.objective.reward or draft.evaluation.reward,
-            key="own_reward",
-            help="function(prompts, replies) returns a score for each reply, higher = better. "
-            "Where J compares preference pairs alone, it only measures the comparison afterwards",
-        )
         if st.form_submit_button("Check and save", type="primary"):
-            _save(draft, {**model, "path": path.strip()}, files, str(way), reward)
-    if parts.draft_file().exists():
+            _save(draft, files)
+    if project.draft_file().exists():
         st.download_button(
-            "settings.yaml", parts.draft_file().read_text("utf-8"), "settings.yaml",
+            "settings.yaml", project.draft_file().read_text("utf-8"), "settings.yaml",
             help="The same settings for the command line", icon=":material/download:",
         )  # fmt: skip
-
-
-def _draft() -> Settings:
-    """What was saved before; a damaged file is told, and the form begins anew."""
-    try:
-        return parts.project() if parts.draft_file().exists() else Settings()
-    except U2AError as error:
-        st.warning(parts.plain(f"{error} The form begins anew."))
-        return Settings()
 
 
 def _file_field(role: str, draft: Settings) -> tuple[Any, str]:
@@ -119,70 +79,25 @@ def _file_field(role: str, draft: Settings) -> tuple[Any, str]:
     return upload, path
 
 
-def _way(draft: Settings) -> str:
-    if draft.objective.kind == "preference":
-        return "pairs"
-    return "function" if ":" in draft.objective.reward else "model"
-
-
-def _save(
-    draft: Settings,
-    model: dict[str, Any],
-    files: dict[str, tuple[Any, str]],
-    way: str,
-    reward: str,
-) -> None:
+def _save(draft: Settings, files: dict[str, tuple[Any, str]]) -> None:
     """Keeps the project's settings, or says what is missing; nothing typed is lost."""
-    raw = draft.model_dump(mode="json") | {"model": model}
+    raw = draft.model_dump(mode="json")
     for role, (upload, typed) in files.items():
         raw["data"][role] = typed.strip() if upload is None else str(_stored(upload))
-    raw["objective"]["kind"] = "preference" if way == "pairs" else "sampled_reward"
-    raw["objective"]["reward"] = "" if way == "pairs" else reward.strip()
-    raw["evaluation"]["reward"] = reward.strip() if way == "pairs" else ""
     try:
-        settings = parse_settings(resolved(raw, Path()), source="the form")
-        problems = _problems(settings, way)
-        text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
-        with writing(parts.draft_file()):
-            replace_file(parts.draft_file(), lambda beside: beside.write_text(text, "utf-8"))
+        settings = project.write_draft(raw)
+        unread = _unreadable(settings)
     except U2AError as error:
         st.error(parts.plain(str(error)))
         return
-    if problems:
-        told = "".join(f"\n- {parts.plain(problem)}" for problem in problems)
-        st.warning(f"Saved. Before a job can run:{told}")
-        return
-    st.success("Saved, and every file can be read. The counts are below; next:")
-    st.page_link("views/gains.py", label="Compute gains", icon=":material/arrow_forward:")
-    st.page_link("views/unlearn.py", label="Unlearn", icon=":material/arrow_forward:")
+    project.saved(settings, unread)
 
 
-def _problems(settings: Settings, way: str) -> list[str]:
-    """What is missing, is not there, or cannot be read."""
-    needed = {
-        "name a model": settings.model.path,
-        "upload or name the negatives": settings.data.negatives,
-    }
-    if way == "pairs":
-        needed["upload or name preference pairs, which J compares"] = settings.data.preferences
-    else:
-        needed["name the reward that scores replies"] = settings.objective.reward
-    found = [what for what, given in needed.items() if not given]
-    for title, place in (
-        ("model", settings.model.path),
-        ("reward", settings.objective.reward or settings.evaluation.reward),
-    ):
-        here = place.rpartition(":")[0] if ".py:" in place else place
-        if (
-            here
-            and (place.startswith((".", "/", "~")) or ".py:" in place)
-            and not there(Path(here))
-        ):
-            found.append(f"the {title} is not at {here[:200]}: check the path")
-    reports = _inspections(settings)
-    return found + [
+def _unreadable(settings: Settings) -> list[str]:
+    """Files that are not there, or cannot be read."""
+    return [
         f"{ROLES[report.role][0]}: {report.error}"
-        for report in reports
+        for report in _inspections(settings)
         if report.error and getattr(settings.data, report.role)
     ]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from app import parts, sample, urlstate
+from app import parts, project, runview, sample, urlstate
 from u2a_core import figures
 from u2a_core.runs import Run
 
@@ -27,7 +27,7 @@ def page() -> None:
     space = parts.workspace()
     runs = [run for run in (*space.runs(), *space.shipped()) if _has_gains(run)]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        run = parts.pick_run(
+        run = runview.pick(
             runs, key="gains",
             empty="No gains yet. Compute them with the button, or open the demo on Home.",
         )  # fmt: skip
@@ -35,9 +35,9 @@ def page() -> None:
     if run is None:
         return
     if not run.finished:
-        parts.live_state(space.identify(run))
+        runview.live_state(space.identify(run))
         return
-    parts.stale_note(run)
+    runview.stale_note(run)
     _explore(run)
     st.page_link(
         "views/unlearn.py", label="Next: unlearn with weights", icon=":material/arrow_forward:"
@@ -49,10 +49,11 @@ def _has_gains(run: Run) -> bool:
 
 
 def _recompute() -> None:
-    project = parts.chosen_project()
     names = {"demo": "Recompute for the demo", "own": "Compute for my data"}
-    if st.button(names[project], help="Starts a job; about 15 s for the demo on two cores"):
-        parts.launch("gains", parts.project())
+    if st.button(
+        names[project.chosen()], help="Starts a job; about 15 s for the demo on two cores"
+    ):
+        runview.launch("gains", project.settings())
         st.rerun()
 
 
@@ -79,7 +80,7 @@ def _explore(run: Run) -> None:
         ) or measure  # fmt: skip
     table = _table(run, measure)
     _numbers(run, table)
-    parts.warnings(run)
+    runview.warnings(run)
     linked(parts.workspace().identify(run), measure)
 
 

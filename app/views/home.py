@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import streamlit as st
 
-from app import parts
+from app import parts, runview
 from u2a_core import jobs, table
 from u2a_core.runs import Run
 
@@ -84,7 +84,7 @@ def _line(run: Run) -> None:
     page = PAGES.get(run.config()["command"], "unlearn")
     link, state, words, age = st.columns([3, 1, 4, 1.4], vertical_alignment="center")
     link.page_link(f"views/{page}.py", label=parts.plain(name), query_params={"run": name})
-    state.markdown(parts.MARKS[run.status().state])
+    state.markdown(runview.MARKS[run.status().state])
     words.caption(said or " ")
     age.caption(parts.age(run.progress_time()))
 

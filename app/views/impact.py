@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import forms, parts, urlstate
+from app import forms, parts, project, runview, texts, urlstate
 from u2a_core import figures
 from u2a_core.config import parse_settings
 from u2a_core.errors import U2AError
@@ -29,7 +29,7 @@ def page() -> None:
     space = parts.workspace()
     runs = [r for r in (*space.runs(), *space.shipped()) if r.config()["command"] == "impact"]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        run = parts.pick_run(
+        run = runview.pick(
             runs, key="impact",
             empty="No impact curves yet. Measure them with the button, or open the demo on Home.",
         )  # fmt: skip
@@ -38,14 +38,14 @@ def page() -> None:
         return
     name = space.identify(run)
     if not run.finished:
-        parts.live_state(name)
+        runview.live_state(name)
         if not run.has_table("curves"):
             return
         st.caption("The curves measured so far; ranks and figures will change.")
     else:
-        parts.stale_note(run)
+        runview.stale_note(run)
         _numbers(run.report())
-        parts.warnings(run)
+        runview.warnings(run)
     linked(name)
     if run.finished:
         _agreement(run, name)
@@ -54,12 +54,12 @@ def page() -> None:
 def _recompute() -> None:
     """The settings of the next curves, and their start."""
     names = {"demo": "Measure for the demo", "own": "Measure for my data"}
-    with st.popover(names[parts.chosen_project()], width="content"):
+    with st.popover(names[project.chosen()], width="content"):
         st.markdown(
             "Each sample is unlearned alone at each weight, and J evaluated again: 60 samples at "
             "5 weights take about a minute for the demo on two cores."
         )
-        base = parts.project()
+        base = project.settings()
         raw = base.model_dump(mode="json")
         raw["impact"] |= forms.section_form(base.impact, key="impact")
         try:
@@ -68,7 +68,7 @@ def _recompute() -> None:
             st.error(parts.plain(str(error)))
             return
         if st.button("Start", type="primary", icon=":material/play_arrow:"):
-            parts.launch("impact", settings)
+            runview.launch("impact", settings)
             st.rerun()
 
 
@@ -167,7 +167,7 @@ def _sample(run: Run, curves: pd.DataFrame, chosen: str | None) -> None:
     if chosen is None:
         return
     with st.container(border=True):
-        parts.sample_texts(_texts(run), chosen)
+        texts.prompt_and_reply(_texts(run), chosen)
         own = curves[curves["id"] == chosen].sort_values("omega")
         st.dataframe(
             _readable(own), hide_index=True, alt="The curve of the sample, a row for each weight"

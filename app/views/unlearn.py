@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import forms, launching, parts
+from app import forms, launching, parts, project, runview
 from u2a_core import figures, jobs
 from u2a_core.config import Settings, parse_settings
 from u2a_core.errors import RunError, U2AError
@@ -48,7 +48,7 @@ def page() -> None:
 def _configure() -> None:
     """The settings of the next run, its command, and Launch."""
     launching.project_link()
-    base = parts.project()
+    base = project.settings()
     method = st.selectbox(
         "Method", [*launching.METHODS, *launching.BASELINES],
         format_func=(launching.METHODS | launching.BASELINES).__getitem__, key="method",
@@ -112,7 +112,7 @@ def _launcher(command: str, base: Settings, settings: Settings | None, lacking: 
         "Launch", type="primary", icon=":material/play_arrow:", width="stretch",
         disabled=bool(lacking),
     ):  # fmt: skip
-        parts.launch(command, settings)
+        runview.launch(command, settings)
         st.rerun()
     if lacking:
         st.caption(f":material/info: Missing: {lacking}.")
@@ -133,7 +133,7 @@ def _weights_run() -> str:
 
 def _all_settings(raw: dict[str, Any], key: str, sections: tuple[str, ...]) -> Settings | None:
     """Every other setting, folded away, kept under the key; None, and why, if one is wrong."""
-    key = f"{parts.chosen_project() == 'own'}_{key}"
+    key = f"{project.chosen() == 'own'}_{key}"
     out = ("method", "kind", "reward", "base", "mixture", "target")
     try:
         settings = parse_settings(raw, source="the form")
@@ -156,19 +156,19 @@ def _watch() -> None:
     arm = _arm()
     if arm is not None:
         runs.append(arm)
-    run = parts.pick_run(
+    run = runview.pick(
         runs, key="unlearn", empty="No runs yet. Launch one, or open the demo on Home."
     )
     if run is None:
         return
     name = space.identify(run)
-    parts.live_state(name)
+    runview.live_state(name)
     if run.status().state in jobs.ACTIVE:
         _live_pictures(name)
         return
     if run.finished:
-        parts.stale_note(run)
-        parts.warnings(run)
+        runview.stale_note(run)
+        runview.warnings(run)
         _outcome(run, name)
     _pictures(run, name)
 

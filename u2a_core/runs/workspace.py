@@ -72,6 +72,15 @@ class Workspace:
             return run.path.name
         return run.path.relative_to(self.folder).as_posix()
 
+    def annotations(self, run: Run) -> Path:
+        """Where what people say of a run is kept: slices, votes.
+
+        Inside the run; of a shipped one, whose folder may be read-only, beside the runs.
+        """
+        if run.path.parent == demo_assets() / "runs":
+            return self.folder / ".annotations" / run.path.name
+        return run.path / "annotations"
+
     def find(self, identity: str) -> Run:
         """The run of an id, which may come from an address bar.
 

@@ -1,0 +1,80 @@
+"""Model: what is unlearned, what of it is trained, and how alignment is measured."""
+
+from typing import Any
+
+import streamlit as st
+
+from app import forms, parts, project
+from u2a_core.config import Settings
+from u2a_core.errors import U2AError
+
+WAYS = {
+    "model": "By a reward model: a sequence classifier scores sampled replies",
+    "function": "By a reward function of mine: file.py:function scores sampled replies",
+    "pairs": "By preference pairs alone: no reward is needed",
+}
+
+
+def page() -> None:
+    """The page."""
+    st.title("Model")
+    project.choice()
+    if project.chosen() == "own":
+        _own()
+    else:
+        _demo(project.settings())
+
+
+def _demo(settings: Settings) -> None:
+    """What the embedded demo's model is."""
+    st.caption("The demo's own model. Choose your own project above to use another.")
+    st.code(settings.model.path, language=None)
+
+
+def _own() -> None:
+    """The form of a user's own model and objective."""
+    draft = project.draft()
+    with st.form("model", border=True):
+        st.subheader("Model")
+        path = st.text_input(
+            "Model folder or hub id", draft.model.path, key="own_model",
+            help="A causal language model with a chat template, in safetensors",
+        )  # fmt: skip
+        with st.expander("What is trained, number format, device"):
+            model = forms.section_form(draft.model, key="own_model", leave_out=("path",))
+        st.subheader("Objective J: how is alignment measured?")
+        ways = list(WAYS)
+        way = st.radio(
+            "How J is measured", ways, format_func=WAYS.__getitem__, index=ways.index(_way(draft)),
+            key="own_way", label_visibility="collapsed",
+        )  # fmt: skip
+        reward = st.text_input(
+            "Reward: a model's folder or hub id, or file.py:function (with pairs alone optional)",
+            draft.objective.reward or draft.evaluation.reward,
+            key="own_reward",
+            help="function(prompts, replies) returns a score for each reply, higher = better. "
+            "Where J compares preference pairs alone, it only measures the comparison afterwards",
+        )
+        if st.form_submit_button("Check and save", type="primary"):
+            _save(draft, {**model, "path": path.strip()}, str(way), reward.strip())
+
+
+def _way(draft: Settings) -> str:
+    if draft.objective.kind == "preference":
+        return "pairs"
+    return "function" if ":" in draft.objective.reward else "model"
+
+
+def _save(draft: Settings, model: dict[str, Any], way: str, reward: str) -> None:
+    """Keeps the project's settings, or says what is missing; nothing typed is lost."""
+    raw = draft.model_dump(mode="json") | {"model": model}
+    raw["objective"]["kind"] = "preference" if way == "pairs" else "sampled_reward"
+    raw["objective"]["reward"] = "" if way == "pairs" else reward
+    raw["evaluation"]["reward"] = reward if way == "pairs" else ""
+    try:
+        project.saved(project.write_draft(raw))
+    except U2AError as error:
+        st.error(parts.plain(str(error)))
+
+
+parts.guarded(page)
