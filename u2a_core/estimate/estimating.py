@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +48,15 @@ def estimate(settings: Settings) -> Estimate:
     policy = skeletons.policy(settings.model)
     longest = _longest(settings.model, policy.skeleton)
     work = read_workload(settings, tokenizer, longest)
-    program = process_bytes() if choose_device(settings.model.device).type == "cpu" else 0
-    memory = Memory(settings, policy, skeletons.reward(settings), work, program)
     device = choose_device(settings.model.device)
     dtype = choose_dtype(settings.model.dtype, device)
+    memory = Memory(settings, policy, skeletons.reward(settings), work, program=0)
     width, depth = _sizes(policy.skeleton)
-    shape = work.negatives.largest(settings.data.tokens_per_batch)
-    rates = measured_rates(device, dtype, tokens=shape.tokens, width=width, depth=depth)
-    needs = tuple(
-        Need(command, *memory.peak(command), seconds(memory, command, rates))
-        for command in COMMANDS
-    )
+    tokens = work.negatives.largest(settings.data.tokens_per_batch).tokens
+    rates = measured_rates(device, dtype, tokens=tokens, width=width, depth=depth)
+    times = {command: seconds(memory, command, rates) for command in COMMANDS}
+    memory = replace(memory, program=_program(device))  # with all that the passes have imported
+    needs = tuple(Need(name, *memory.peak(name), times[name]) for name in COMMANDS)
     there_is = machine(device, rates)
     found = Estimate(
         model=_described(settings, policy.skeleton, longest, dtype),
@@ -71,7 +69,14 @@ def estimate(settings: Settings) -> Estimate:
     if verdict(found.largest.peak, there_is.free) == "fits":
         return found
     helpful = _suggestions(memory, found.largest, skeletons, tokenizer)
-    return Estimate(**{**vars(found), "suggestions": helpful})
+    return replace(found, suggestions=helpful)
+
+
+def _program(device: torch.device) -> int:
+    """Bytes of a job's process without a model: of this one, which has imported the same."""
+    import u2a_core.commands  # noqa: F401 - a job has it
+
+    return process_bytes() if device.type == "cpu" else 0
 
 
 class _Skeletons:
