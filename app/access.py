@@ -29,7 +29,9 @@ def field(*, wanted: bool) -> None:
     with st.expander("Access to gated and private models", expanded=wanted):
         if _typed():
             kept, forget = st.columns([3, 1], vertical_alignment="center")
-            kept.markdown("A token was entered. It is kept in memory until this tab is closed.")
+            kept.markdown(
+                "A token was entered. It is kept in memory until the page is reloaded or closed."
+            )
             forget.button("Forget", on_click=_forget, width="stretch")
             return
         if os.environ.get(VARIABLE) or _secret():

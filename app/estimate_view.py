@@ -130,7 +130,7 @@ def _result(found: Estimate, when: str, apply: Apply | None) -> None:
         {
             "job": NAMES[need.command],
             f"memory ±{found.margin:.0%}": size(need.peak),
-            "": verdict(need.peak, found.machine.free, found.margin),
+            "verdict": verdict(need.peak, found.machine.free, found.margin),
             "time": time_range(need.seconds),
             "needs most while": need.phase,
         }
@@ -164,7 +164,7 @@ def _finding(found: Estimate) -> str:
     worst = found.largest
     part = max(worst.parts, key=lambda p: p.bytes)
     share = part.bytes / max(1, worst.peak)
-    return f"{NAMES[worst.command]}: {share:.0%} is {part.name}"
+    return f"{NAMES[worst.command]} at its worst moment: {share:.0%} is the {part.name}"
 
 
 def _suggested(found: Estimate, apply: Apply | None) -> None:

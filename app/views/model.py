@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from app import access, estimate_view, forms, parts, project
@@ -18,6 +17,8 @@ WAYS = {
 TRAINED = {
     "full": "all weights", "last_n": "the last layers", "lora": "a LoRA adapter beside the weights"
 }  # fmt: skip
+
+_SAVED = "_model_saved"
 
 
 def page() -> None:
@@ -47,13 +48,13 @@ def _demo(settings: Settings) -> None:
         "Model": model.path,
         "Trained": TRAINED[model.parameters],
         "Number format": model.dtype,
-        "J": WAYS[_way(settings)],
+        "J is measured by": {"model": "a reward model", "function": "a reward function",
+                             "pairs": "preference pairs"}[_way(settings)],
         "Reward": settings.objective.reward,
-    }
-    st.dataframe(
-        pd.DataFrame({"setting": facts.keys(), "value": facts.values()}), hide_index=True,
-        alt="The demo's model and reward",
-    )  # fmt: skip
+    }  # fmt: skip
+    with st.container(border=True):
+        for title, value in facts.items():
+            st.markdown(f"**{title}**  \n{parts.plain(value)}")
 
 
 def _own() -> None:
@@ -83,6 +84,8 @@ def _own() -> None:
         )
         if st.form_submit_button("Check and save", type="primary"):
             _save(draft, {**model, "path": path.strip()}, str(way), reward.strip())
+    if st.session_state.get(_SAVED):  # also once the check has ended, which runs the page again
+        project.saved(project.draft())
 
 
 def _way(draft: Settings) -> str:
@@ -100,7 +103,7 @@ def _save(draft: Settings, model: dict[str, Any], way: str, reward: str) -> None
     raw["evaluation"]["reward"] = reward if way == "pairs" else ""
     try:
         saved = project.write_draft(raw)
-        project.saved(saved)
+        st.session_state[_SAVED] = True
         if saved.model.path:
             estimate_view.begin(saved)
     except U2AError as error:

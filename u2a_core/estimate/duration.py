@@ -40,7 +40,7 @@ class Cost:
             self.flops + other.flops, self.written + other.written, self.calls + other.calls
         )
 
-    def __mul__(self, factor: float) -> Cost:
+    def __mul__(self, factor: float | int) -> Cost:
         return Cost(self.flops * factor, self.written * factor, self.calls * factor)
 
     def seconds(self, rates: Rates) -> float:
@@ -48,7 +48,7 @@ class Cost:
         return rates.seconds(self.flops, self.written, _OVERHEAD * self.calls)
 
 
-def _of(trace: Trace, *, share: float = 1.0, batches: float = 1.0) -> Cost:
+def _of(trace: Trace, *, share: float | int = 1.0, batches: float | int = 1.0) -> Cost:
     return Cost(trace.flops * share, trace.written * share, trace.calls * batches)
 
 

@@ -28,9 +28,9 @@ ABOUT = {
     "weights": "the model's parameters",
     "adapter": "the LoRA adapter",
     "reward model": "its parameters",
-    "copies of θ": "the original and the best trained parameters",
+    "copies of the weights": "the original and the best trained parameters",
     "optimizer": "AdamW's two moments of every trained parameter",
-    "directions": "parts of ∇J and directions for gains and their standard errors",
+    "gain directions": "parts of ∇J and directions for gains and their standard errors",
     "gradients": "of the trained parameters",
     "activations": "what a batch leaves for the backward pass",
     "logits": "vocabulary × response tokens of a batch",
@@ -89,7 +89,7 @@ class Memory:
     def phases(self, command: str) -> Iterator[Phase]:
         """What the command does that may need most."""
         descends = command != "gains"
-        copies = {"copies of θ": self.theta * (2 if descends else 1)}
+        copies = {"copies of the weights": self.theta * (2 if descends else 1)}
         moments = 2 * self.theta if self.settings.inner.optimizer == "adamw" else 0
         kept = {**copies, "optimizer": moments} if descends else copies
         yield from self._sampling(kept)
@@ -133,20 +133,20 @@ class Memory:
         parts, directions = splits * self.space, (splits + 1 if splits > 1 else 1) * self.space
         names = self.policy.skeleton.space
         trace = self.policy.gradient(self.j_batch(splits), names)
-        yield Phase("the gradient of J", {**kept, **_sum(trace), "directions": parts})
+        yield Phase("the gradient of J", {**kept, **_sum(trace), "gain directions": parts})
         negatives = self.work.negatives
         shape = negatives.largest(self.settings.data.tokens_per_batch)
         several = negatives.several(self.settings.data.tokens_per_batch)
         trace = self.policy.gradient(shape, names)
         cg = self.settings.outer.curvature == "cg"
         vectors = (_CG_VECTORS + splits if cg else _RIDGE_VECTORS) + several
-        held = {**kept, **_sum(trace), "directions": parts + vectors * self.space}
+        held = {**kept, **_sum(trace), "gain directions": parts + vectors * self.space}
         yield Phase("measuring the curvature", held)
-        held = {**kept, **_sum(self.policy.slopes(shape)), "directions": parts + directions}
+        held = {**kept, **_sum(self.policy.slopes(shape)), "gain directions": parts + directions}
         held[LOGITS] = held.get(LOGITS, 0) + 8 * shape.responses * self.policy.vocabulary
         yield Phase("slopes of the samples", held)
         yield Phase(
-            "checking the slopes", {**kept, **_sum(trace), "directions": parts + directions}
+            "checking the slopes", {**kept, **_sum(trace), "gain directions": parts + directions}
         )
 
     def _stepping(self, kept: dict[str, int]) -> Iterator[Phase]:

@@ -145,7 +145,7 @@ def verdict(peak: int, free: int, margin: float = MARGIN) -> str:
     return "tight" if peak * (1 - margin) <= free else "too large"
 
 
-def size(count: float) -> str:
+def size(count: float | int) -> str:
     """Bytes in words: GiB, MiB below one."""
     gib = count / 2**30
     return f"{gib:.1f} GiB" if gib >= 1 else f"{max(0, round(count / 2**20))} MiB"

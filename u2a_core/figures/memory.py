@@ -11,14 +11,14 @@ from u2a_core.figures.style import HURTS, Mode, frame
 PARTS = {
     "light": {
         "program": "#A9A49E", "weights": "#0072B2", "adapter": "#00507D",
-        "reward model": "#56B4E9", "copies of θ": "#CC79A7", "optimizer": "#8F4A75",
-        "directions": "#E3B23C", "gradients": "#8A6D00", "activations": "#009E73",
+        "reward model": "#56B4E9", "copies of the weights": "#CC79A7", "optimizer": "#8F4A75",
+        "gain directions": "#E3B23C", "gradients": "#8A6D00", "activations": "#009E73",
         "logits": "#6FCBAE", "generation cache": "#6A51A3",
     },
     "dark": {
         "program": "#6F6A65", "weights": "#56B4E9", "adapter": "#A5D8F5",
-        "reward model": "#1B7CB5", "copies of θ": "#E39CC4", "optimizer": "#A6608A",
-        "directions": "#E6C84B", "gradients": "#A08A2E", "activations": "#3FC79A",
+        "reward model": "#1B7CB5", "copies of the weights": "#E39CC4", "optimizer": "#A6608A",
+        "gain directions": "#E6C84B", "gradients": "#A08A2E", "activations": "#3FC79A",
         "logits": "#1E7F61", "generation cache": "#B3A2E0",
     },
 }  # fmt: skip
@@ -45,7 +45,7 @@ def memory_bars(
     """
     names = list(needs)
     figure = frame(
-        mode, title=title, x="memory at the worst moment (GiB)", y="",
+        mode, title=title, x="", y="",
         height=_REST + _ROW * len(names),
     )  # fmt: skip
     for part, colour in PARTS[mode].items():
@@ -79,9 +79,9 @@ def memory_bars(
     span = 1.04 * max(largest, limit if shown else 0.0)
     return figure.update_layout(
         barmode="stack",
-        xaxis={"range": [0, span], "zeroline": False},
+        xaxis={"range": [0, span], "zeroline": False, "ticksuffix": " GiB", "nticks": 6},
         yaxis={"autorange": "reversed", "showgrid": False, "ticks": ""},
-        legend={"y": -0.42, "yanchor": "top", "traceorder": "normal"},
-        margin={"l": 80, "t": 62, "b": 110},
+        legend={"y": -0.3, "yanchor": "top", "traceorder": "normal"},
+        margin={"l": 80, "t": 62, "b": 104},
         hovermode="closest",
     )

@@ -126,7 +126,7 @@ def load_failed(what: str, path: str, error: Exception) -> ModelError:
         if isinstance(cause, hub.HFValidationError):
             return ModelError(
                 f"The model must be a folder or a hub id owner/name; got {path!r}, which is "
-                "neither. Check model.path."
+                "neither. Check the path."
             )
         if isinstance(cause, _NO_NETWORK):
             return ModelError(
@@ -135,7 +135,7 @@ def load_failed(what: str, path: str, error: Exception) -> ModelError:
                 "model elsewhere and name its folder."
             )
     reason = " ".join(str(error).split())[:200]
-    return ModelError(f"The {what} at {path} must load; got: {reason} Check model.path.")
+    return ModelError(f"The {what} at {path} must load; got: {reason} Check the path.")
 
 
 _NO_NETWORK = (hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError, httpx2.TransportError)
