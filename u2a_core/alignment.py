@@ -69,7 +69,11 @@ def load_objective(
 def sampled_reward(settings: Settings, policy: Policy, prompts: list[Prompt]) -> SampledReward:
     """Eq. 1 on at most objective.max_prompts of the prompts, whatever J is."""
     return SampledReward(
-        sampler=Generator(policy.tokenizer, settings.objective.max_new_tokens),
+        sampler=Generator(
+            policy.tokenizer,
+            settings.objective.max_new_tokens,
+            rows=settings.objective.generation_rows,
+        ),
         prompts=tuple(_drawn(prompts, settings)),
         reward=load_reward(settings.objective.reward, settings.model),
         samples=settings.objective.samples,

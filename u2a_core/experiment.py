@@ -129,7 +129,13 @@ def sampled_replies(
         tick: told before each batch how many replies are there, and of how many; may raise.
     """
     objective, samples = settings.objective, settings.evaluation.samples
-    generator = Generator(policy.tokenizer, objective.max_new_tokens, objective.temperature, tick)
+    generator = Generator(
+        policy.tokenizer,
+        objective.max_new_tokens,
+        objective.temperature,
+        objective.generation_rows,
+        tick,
+    )
     seed = settings.seed + _EVALUATION_SEED
     rollouts = generator(policy.model, prompts, samples=samples, seed=seed)
     return pd.DataFrame(

@@ -13,6 +13,7 @@ from u2a_core.figures.evidence import (
     sensitivity,
 )
 from u2a_core.figures.impact import calibration, impact_curves
+from u2a_core.figures.memory import memory_bars
 from u2a_core.figures.runs import (
     effective_samples,
     loss_curves,
@@ -34,6 +35,7 @@ __all__ = [
     "gain_histogram",
     "impact_curves",
     "loss_curves",
+    "memory_bars",
     "objective_curves",
     "paired_differences",
     "rank_plot",

@@ -7,13 +7,8 @@ The only part of the core that knows transformers and peft; what it hands out is
 from u2a_core.models.encoder import SentenceEncoder
 from u2a_core.models.generation import Generator
 from u2a_core.models.judging import HarmClassifier, JudgeModel, load_local_judge
-from u2a_core.models.policy import (
-    Policy,
-    hide_loading_bars,
-    load_policy,
-    load_tokenizer,
-    save_policy,
-)
+from u2a_core.models.loading import load_tokenizer
+from u2a_core.models.policy import Policy, hide_loading_bars, load_policy, save_policy
 from u2a_core.models.rewards import RewardModel, load_function, load_reward
 from u2a_core.models.saved import load_saved, save_merged
 
