@@ -14,6 +14,7 @@ from u2a_core.models.policy import (
     load_tokenizer,
     save_policy,
 )
+from u2a_core.models.rendering import Rendered, render
 from u2a_core.models.rewards import RewardModel, load_function, load_reward
 from u2a_core.models.saved import load_saved, save_merged
 
@@ -22,6 +23,7 @@ __all__ = [
     "HarmClassifier",
     "JudgeModel",
     "Policy",
+    "Rendered",
     "RewardModel",
     "SentenceEncoder",
     "hide_loading_bars",
@@ -31,6 +33,7 @@ __all__ = [
     "load_reward",
     "load_saved",
     "load_tokenizer",
+    "render",
     "save_merged",
     "save_policy",
 ]

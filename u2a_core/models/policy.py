@@ -42,7 +42,7 @@ class Policy:
     @property
     def max_length(self) -> int:
         """Longest prompt plus reply, in tokens."""
-        return self.settings.max_length or min(context_length(self.model) or _LONGEST, _LONGEST)
+        return longest(self.settings, context_length(getattr(self.model, "config", None)))
 
     @property
     def slopes_see(self) -> tuple[str, ...]:
@@ -191,14 +191,19 @@ def _check_vocabulary(model: nn.Module, tokenizer: Any, path: str) -> None:
         )
 
 
-def context_length(model: nn.Module) -> int | None:
-    """The most tokens that the model's positions allow, where its config says so."""
-    found = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+def context_length(config: Any) -> int | None:
+    """The most tokens that a model's positions allow, where its config says so."""
+    found = getattr(config, "max_position_embeddings", None)
     return int(found) if found else None
 
 
+def longest(settings: ModelSettings, context: int | None) -> int:
+    """Longest prompt plus reply, in tokens."""
+    return settings.max_length or min(context or _LONGEST, _LONGEST)
+
+
 def _check_context(model: nn.Module, settings: ModelSettings) -> None:
-    context = context_length(model)
+    context = context_length(getattr(model, "config", None))
     if context is not None and settings.max_length > context:
         raise ConfigError(
             f"model.max_length must be at most the model's context of {context} tokens; got "
