@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,9 +159,13 @@ def _others(count: int) -> str:
 
 def _nothing_usable(contents: Contents, faults: list[Fault]) -> str:
     columns = sorted({str(key) for _, record in contents.records for key in record})[:12]
-    first = f"line {faults[0].line}: {faults[0].reason}" if faults else "no records"
+    told = "no records"
+    if faults:  # the reason of most lines is that of the file
+        (reason, _), *_ = Counter(fault.reason for fault in faults).most_common(1)
+        line = next(fault.line for fault in faults if fault.reason == reason)
+        told = f"line {line}: {reason}"
     return (
-        f"{contents.path} must hold usable records; got none of {len(contents.records)} ({first}; "
+        f"{contents.path} must hold usable records; got none of {len(contents.records)} ({told}; "
         f"columns: {', '.join(columns) or 'none'}). Accepted columns: prompt/response, messages, "
         "instruction/output, question/answer, or prompt/chosen/rejected; others are named with "
         "data.columns."

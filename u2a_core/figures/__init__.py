@@ -4,6 +4,7 @@ Blue and positive: unlearning the sample helps; orange and negative: it hurts. A
 line, a measurement a marker with its 95 % interval. Every function takes the `mode`, light or dark.
 """
 
+from u2a_core.figures.data import length_histogram, set_sizes
 from u2a_core.figures.evidence import (
     ARMS,
     AXES,
@@ -33,11 +34,13 @@ __all__ = [
     "effective_samples",
     "gain_histogram",
     "impact_curves",
+    "length_histogram",
     "loss_curves",
     "objective_curves",
     "paired_differences",
     "rank_plot",
     "rewards",
     "sensitivity",
+    "set_sizes",
     "weight_path",
 ]
