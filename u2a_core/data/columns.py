@@ -35,7 +35,7 @@ _ASKED_AND_ANSWERED = (
 )
 _ASKED = ("prompt", "instruction", "question")
 _ANSWERED = ("response", "completion", "output", "answer")
-_CONVERSATIONS = ("messages", "conversations")
+CONVERSATIONS = ("messages", "conversations")
 
 
 def recognize(
@@ -62,7 +62,7 @@ def _by_name(columns: Collection[str], kind: Kind, given: Mapping[Part, str]) ->
     if kind == "pairs":
         return {**asked, "chosen": "chosen", "rejected": "rejected"}
     if kind == "prompts":
-        return asked or ({} if "prompt" in given else _first("messages", _CONVERSATIONS, columns))
+        return asked or ({} if "prompt" in given else _first("messages", CONVERSATIONS, columns))
     if "response" in given:
         return asked
     if "chosen" in columns and "rejected" in columns:
@@ -75,9 +75,9 @@ def _by_name(columns: Collection[str], kind: Kind, given: Mapping[Part, str]) ->
 def _conversation_or_pair(columns: Collection[str]) -> dict[Part, str]:
     """Of a set of samples of which the settings name no column."""
     for asked, answered in _ASKED_AND_ANSWERED:
-        if asked in columns and answered in columns and not set(_CONVERSATIONS) & set(columns):
+        if asked in columns and answered in columns and not set(CONVERSATIONS) & set(columns):
             return {"prompt": asked, "response": answered}
-    return _first("messages", _CONVERSATIONS, columns)
+    return _first("messages", CONVERSATIONS, columns)
 
 
 def _first(part: Part, names: Collection[str], columns: Collection[str]) -> dict[Part, str]:

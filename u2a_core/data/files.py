@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from u2a_core.config import there
+from u2a_core.data.columns import CONVERSATIONS
 from u2a_core.errors import DataError
 from u2a_core.types import Fault
 
@@ -220,7 +221,7 @@ def _object(text: str, file: Path) -> tuple[list[Numbered], list[Fault]]:
     if not isinstance(whole, dict):
         return _records([(1, whole)])
     (key, inner), *others = whole.items() or [("", None)]
-    if others or key == "messages" or not isinstance(inner, list):
+    if others or key in CONVERSATIONS or not isinstance(inner, list):
         return [(1, whole)], []
     return _records(list(enumerate(inner, start=1)))
 
