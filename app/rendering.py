@@ -145,11 +145,10 @@ def _sample(shown: list[dict[str, Any]], role: str, blurred: bool) -> None:
             ("Previous", number - 1, "Left", "Previous sample"),
             ("Next", number + 1, "Right", "Next sample"),
         ):  # fmt: skip
-            disabled = not 1 <= to <= last
-            key = f"rendered_{label.lower()}"
-            if st.button(label, key=key, help=about, disabled=disabled, shortcut=shortcut):
-                st.session_state[slot] = to
-                st.rerun(scope="fragment")
+            st.button(
+                label, key=f"rendered_{label.lower()}", help=about, shortcut=shortcut,
+                disabled=not 1 <= to <= last, on_click=_go, args=(slot, to),
+            )  # fmt: skip
     for sample in shown:
         if sample["number"] == number:
             st.caption(_counts(sample))
@@ -159,6 +158,10 @@ def _sample(shown: list[dict[str, Any]], role: str, blurred: bool) -> None:
             hidden = sample["tokens"] - sum(piece["tokens"] for piece in sample["pieces"])
             if hidden:
                 st.caption(f"and {hidden:,} more tokens")
+
+
+def _go(slot: str, number: int) -> None:
+    st.session_state[slot] = number
 
 
 def _counts(sample: dict[str, Any]) -> str:
