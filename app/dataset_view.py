@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import datasets, parts, rendering, texts
 from u2a_core import figures
-from u2a_core.config import PARTS, Part, Settings
+from u2a_core.config import PARTS, Part, SetName, Settings
 from u2a_core.data import DataReport, beginning
 
 SHOWN_FAULTS = 10
@@ -47,8 +47,8 @@ _PARTS = {
     "id": "Id",
     "kind": "Kind",
 }
-Rename = Callable[[str, dict[Part, str]], None]
-"""Takes a set and what the user says of its columns."""
+Rename = Callable[[SetName, Part, str], None]
+"""Takes a set, a part, and the column that the user says it is in; empty: by its name."""
 
 
 def card(report: DataReport, settings: Settings, *, blurred: bool, rename: Rename | None) -> None:
@@ -169,8 +169,10 @@ def _columns(
     report: DataReport, settings: Settings, rename: Rename | None, *, blurred: bool
 ) -> None:
     """The file's first rows, what each column is read as, and where that can be changed."""
-    unread = not report.recognized or bool(report.error)
-    with st.expander("Columns and first rows", expanded=unread and rename is not None):
+    state, kept = st.session_state, f"columns_open_{report.role}"
+    # once there was something to choose it stays open, while one column after the other is chosen
+    state[kept] = state.get(kept, False) or (bool(report.error) and rename is not None)
+    with st.expander("Columns and first rows", expanded=state[kept]):
         if rename is not None:
             _mapping(report, settings, rename)
         read_as = {column: _PARTS[part] for part, column in report.recognized.items()}
@@ -201,7 +203,7 @@ def _mapping(report: DataReport, settings: Settings, rename: Rename) -> None:
         known: list[str] = ["", *report.columns, *{named.get(part, "")} - {"", *report.columns}]
 
         def take(part: Part = part, key: str = key) -> None:
-            rename(role, _without_clashes(named, part, state[key] or ""))
+            rename(role, part, state[key] or "")
 
         row.selectbox(
             _PARTS[part], known, key=key, on_change=take, width=210,
@@ -211,14 +213,6 @@ def _mapping(report: DataReport, settings: Settings, rename: Rename) -> None:
 
 def _choice(by_name: str, column: str) -> str:
     return column or (f"by name: {by_name}" if by_name else "by name: none")
-
-
-def _without_clashes(named: dict[Part, str], part: Part, column: str) -> dict[Part, str]:
-    """The columns with one changed: a conversation holds prompt and reply, so both are left."""
-    apart: tuple[Part, ...] = ("prompt", "response") if part == "messages" else ()
-    clash = apart or (("messages",) if part in ("prompt", "response") else ())
-    kept = {p: c for p, c in named.items() if not (column and p in clash)}
-    return kept | {part: column}
 
 
 def _look(report: DataReport) -> bool:

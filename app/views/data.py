@@ -115,10 +115,14 @@ def _keep(draft: Settings, files: dict[str, str], columns: dict[str, dict[Part, 
     project.write_draft(raw)
 
 
-def _rename(role: str, columns: dict[Part, str]) -> None:
-    """What the user says of a set's columns."""
+def _rename(role: SetName, part: Part, column: str) -> None:
+    """What the user says of a column; of a conversation, or of the prompt and reply it holds."""
+    draft = project.draft()  # as it is now: another choice may have been made meanwhile
+    apart: tuple[Part, ...] = ("prompt", "response") if part == "messages" else ("messages",)
+    clash = apart if column and part in ("messages", "prompt", "response") else ()
+    kept = {p: c for p, c in draft.data.columns_of(role).items() if p not in clash}
     try:
-        _keep(project.draft(), {}, {role: columns})
+        _keep(draft, {}, {role: kept | {part: column}})
     except U2AError as error:
         st.session_state[_TOLD] = str(error)
 
