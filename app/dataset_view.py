@@ -11,6 +11,7 @@ from app import datasets, parts, rendering, texts
 from u2a_core import figures
 from u2a_core.config import PARTS, Part, SetName, Settings
 from u2a_core.data import DataReport, beginning
+from u2a_core.errors import RunError
 
 SHOWN_FAULTS = 10
 _NUMBER = 150
@@ -71,13 +72,14 @@ def card(report: DataReport, settings: Settings, *, blurred: bool, rename: Renam
         _columns(report, settings, rename, blurred=blurred)
     if report.error:
         return
-    rendered = _look(report)
-    if rendered:
+    if _look(report):
         rendering.panel(settings, report.role, blurred=blurred)
-    else:
+    elif report.rows:
         _table(report, blurred=blurred)
+    else:
+        st.caption("The first rows stand under its columns.")
     what = _TEXTS.get(report.role, "prompts")
-    if report.usable > 1:
+    if len(report.lengths) > 1:
         st.plotly_chart(
             figures.length_histogram(report.lengths, parts.mode(), what=what), theme=None,
             key=f"lengths_{report.role}",
@@ -85,6 +87,36 @@ def card(report: DataReport, settings: Settings, *, blurred: bool, rename: Renam
             f"{report.median_length:.0f}, longest {report.longest}",
         )  # fmt: skip
     _repeats(report, blurred=blurred)
+
+
+def far(settings: Settings, role: SetName, *, rename: Rename | None) -> None:
+    """A set on the hub: checked by a process of its own, which may wait for the network."""
+    told = f"{TITLES[role]}: {parts.plain(getattr(settings.data, role))} is a set on the hub."
+    slot = f"far_{role}"
+    if not st.session_state.get(slot):
+        st.info(f"{told} A job downloads it; to see what it holds now, download and check it here.")
+        st.button("Download and check", key=f"{slot}_begin", on_click=_want, args=(slot,))
+        return
+    try:
+        key = rendering.begin(settings, 0)
+    except RunError as error:
+        st.error(parts.plain(str(error)))
+        return
+
+    def show() -> None:
+        if rendering.state(key) == "working":
+            st.progress(0.0, f"{told} It is being downloaded and checked.")
+        elif rendering.state(key) == "failed":
+            rendering.failure(key)
+
+    rendering.polled(key, show)
+    if rendering.state(key) == "done":
+        facts = next(f for f in rendering.answer(key)["files"] if f["role"] == role)
+        card(DataReport.from_dict(facts), settings, blurred=False, rename=rename)
+
+
+def _want(slot: str) -> None:
+    st.session_state[slot] = True
 
 
 def brief(report: DataReport) -> None:

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,19 @@ def answer(key: str) -> dict[str, Any]:
     return _read(str(_answer(key)))
 
 
+def polled(key: str, show: Callable[[], None]) -> None:
+    """Shows what depends on the answer, and looks for it until it is there."""
+    waiting = state(key) == "working"
+
+    @st.fragment(run_every=_POLL_S if waiting else None)
+    def look() -> None:
+        if waiting and state(key) != "working":
+            st.rerun()
+        show()
+
+    look()
+
+
 def panel(settings: Settings, role: str, *, blurred: bool) -> None:
     """The samples of a set, one at a time, with arrows; polls while they are being rendered."""
     if not settings.model.path:
@@ -105,16 +119,12 @@ def panel(settings: Settings, role: str, *, blurred: bool) -> None:
     except RunError as error:
         st.error(parts.plain(str(error)))
         return
-    waiting = state(key) == "working"
 
-    @st.fragment(run_every=_POLL_S if waiting else None)
     def show() -> None:
-        if waiting and state(key) != "working":
-            st.rerun()
         with st.container(height=330, border=True):
             _panel(key, role, blurred)
 
-    show()
+    polled(key, show)
 
 
 def _panel(key: str, role: str, blurred: bool) -> None:
@@ -123,16 +133,21 @@ def _panel(key: str, role: str, blurred: bool) -> None:
         st.progress(0.0, "Rendering")
         return
     if state(key) == "failed":
-        st.error(parts.plain(reason(key)))
-        if st.button("Try again", key="render_again"):
-            again(key)
-            st.rerun()
+        failure(key)
         return
     shown = [sample for sample in answer(key)["preview"] if sample["set"] == role]
     if not shown:
         st.caption("This set has no sample that can be rendered.")
         return
     _sample(shown, role, blurred)
+
+
+def failure(key: str) -> None:
+    """Why there is no answer, and a button to try anew."""
+    st.error(parts.plain(reason(key)))
+    if st.button("Try again", key="render_again"):
+        again(key)
+        st.rerun()
 
 
 def _sample(shown: list[dict[str, Any]], role: str, blurred: bool) -> None:

@@ -245,8 +245,13 @@ def test_an_unreadable_set_is_told_while_another_is_looked_at(folder: Path, tmp_
 
 
 def as_read(app: AppTest) -> AppTest:
-    """Waits for the process that renders; a page's poll does it in a browser."""
+    """The samples as the model reads them, once they are."""
     app.segmented_control("look_negatives").set_value("As the model reads them").run()
+    return waited(app)
+
+
+def waited(app: AppTest) -> AppTest:
+    """After the processes that render have ended; a page's poll does it in a browser."""
     for _ in range(600):
         if not any(thread.is_alive() for thread in rendering._working.values()):
             break
@@ -277,3 +282,17 @@ def test_a_model_that_cannot_be_read_is_a_sentence(folder: Path, tmp_path: Path)
     app = as_read(opened("data"))
     assert "must hold a tokenizer" in said(app)
     assert "Try again" in [button.label for button in app.button]
+
+
+def test_a_set_on_the_hub_is_checked_by_a_process_of_its_own(folder: Path):
+    app = own(negatives="owner/name")
+    app.button("far_negatives_begin").click().run()
+    app = waited(app)
+    assert "owner/name must be a file or a hub data set; got" in said(app)
+
+
+def test_a_report_comes_back_from_its_json():
+    settings = load_settings(demo_assets() / "demo.yaml")
+    for report in inspect_data(settings.data, settings.evaluation).files:
+        again = type(report).from_dict(json.loads(json.dumps(report.as_dict())))
+        assert again.as_dict() | {"preview": []} == report.as_dict() | {"preview": []}

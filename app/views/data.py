@@ -186,7 +186,7 @@ def _sets(inspection: Inspection, settings: Settings, *, own: bool) -> None:
         st.error(f"Cannot be read, choose it below to see why: {', '.join(unread)}.")
     with st.container(border=True):
         if role in hub:
-            _hub(role, getattr(settings.data, role))
+            dataset_view.far(settings, role, rename=_rename if own else None)
             return
         dataset_view.card(reports[role], settings, blurred=blurred, rename=_rename if own else None)
     if own:
@@ -212,14 +212,6 @@ def _sizes(reports: list[DataReport]) -> None:
         figures.set_sizes(table, parts.mode()), theme=None, key="sizes",
         alt=f"Records of each set: {told}",
     )  # fmt: skip
-
-
-def _hub(role: str, name: str) -> None:
-    """A set that is not on this machine."""
-    st.info(
-        f"{TITLES[role]}: {parts.plain(name)} is a set on the hub. A job downloads and checks it; "
-        "u2a data settings.yaml shows it."
-    )
 
 
 def _remember(reports: Iterable[DataReport], settings: Settings) -> None:

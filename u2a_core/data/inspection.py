@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,8 +25,8 @@ SHOWN_ROWS = 1_000
 _HEAD = 5
 _MOST_COLUMNS = 40
 _PREVIEW = 2
-_INSIDE = ("lengths", "rows", "head")
-"""What pictures and tables of the page need, and a JSON does not."""
+_INSIDE = ("lengths", "rows")
+"""What a picture and a table of the page need, and a JSON does not."""
 
 
 class Row(NamedTuple):
@@ -99,6 +99,17 @@ class DataReport:
         faults = [dataclasses.asdict(fault) for fault in self.faults]
         repeated = [repeat._asdict() for repeat in self.repeated]
         return facts | {"faults": faults, "repeated": repeated, "preview": list(self.preview)}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> DataReport:
+        """Of such a JSON, without lengths and rows."""
+        own = {f.name: facts[f.name] for f in dataclasses.fields(cls) if f.name not in _INSIDE}
+        return cls(**own | {
+            "faults": tuple(Fault(**fault) for fault in facts["faults"]),
+            "repeated": tuple(Repeat(**repeat) for repeat in facts["repeated"]),
+            "columns": tuple(facts["columns"]),
+            "head": tuple(facts["head"]),
+        })  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -73,15 +73,15 @@ def length_histogram(lengths: Sequence[int], mode: Mode, *, what: str) -> go.Fig
     end = max(float(np.quantile(values, 0.99)), float(values.min()) + 1)
     if values.max() <= 2 * end:  # nothing lies far beyond
         end = float(max(values.max(), values.min() + 1))
-    beyond = int((values > end).sum())
     # whole characters a bar, so that no bar is empty because it holds no whole number
     width = max(1, int(np.ceil((end - values.min()) / min(_MOST_BINS, len(values)))))
     edges = np.arange(int(values.min()), int(end) + width + 1, width)
+    beyond = int((values > edges[-1]).sum())
     counts, _ = np.histogram(values.clip(max=edges[-1]), edges)
     figure = frame(
         mode,
         title=f"Half of the {what} have at most {np.median(values):,.0f} characters",
-        x=f"characters{f' ({beyond:,} longer ones in the last bar)' if beyond else ''}",
+        x=f"characters{f' (the last bar holds {beyond:,} longer)' if beyond else ''}",
         y=what,
         height=300,
     )
