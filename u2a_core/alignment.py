@@ -39,7 +39,8 @@ def objective_prompts(
 ) -> list[Prompt]:
     """The prompts on which replies are sampled and rewarded, each once."""
     if settings.data.objective_prompts:
-        found, _ = load_prompts(settings.data.objective_prompts)
+        columns = settings.data.columns_of("objective_prompts")
+        found, _ = load_prompts(settings.data.objective_prompts, columns=columns)
     else:
         found = [item.prompt for item in pairs or negatives.samples]
     return list(dict.fromkeys(found))

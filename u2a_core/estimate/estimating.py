@@ -18,11 +18,11 @@ from u2a_core.estimate.trace import Passes
 from u2a_core.estimate.workload import read_workload
 from u2a_core.models.loading import load_tokenizer
 from u2a_core.models.policy import (
-    LONGEST,
     check_template,
     choose_device,
     choose_dtype,
     context_of,
+    length_limit,
 )
 from u2a_core.models.skeleton import Skeleton, policy_skeleton, reward_skeleton
 
@@ -46,7 +46,7 @@ def estimate(settings: Settings) -> Estimate:
     check_template(tokenizer, settings.model.path)
     skeletons = _Skeletons()
     policy = skeletons.policy(settings.model)
-    longest = _longest(settings.model, policy.skeleton)
+    longest = length_limit(settings.model, context_of(policy.skeleton.config))
     work = read_workload(settings, tokenizer, longest)
     device = choose_device(settings.model.device)
     dtype = choose_dtype(settings.model.dtype, device)
@@ -121,7 +121,7 @@ def _suggestions(
         try:
             changed = override(memory.settings, words)
             policy = skeletons.policy(changed.model)
-            longest = _longest(changed.model, policy.skeleton)
+            longest = length_limit(changed.model, context_of(policy.skeleton.config))
             work = memory.work
             if longest != work.longest:
                 work = read_workload(changed, tokenizer, longest)
@@ -167,11 +167,6 @@ def _changes(memory: Memory) -> list[_Change]:
          {"inner.optimizer": "sgd"}, "other steps; set the learning rate anew"),
     ]  # fmt: skip
     return [_Change(title, words, price) for holds, title, words, price in changes if holds]
-
-
-def _longest(settings: ModelSettings, skeleton: Skeleton) -> int:
-    """As `Policy.max_length`."""
-    return settings.max_length or min(context_of(skeleton.config) or LONGEST, LONGEST)
 
 
 def _sizes(skeleton: Skeleton) -> tuple[int, int]:

@@ -4,6 +4,7 @@ Blue and positive: unlearning the sample helps; orange and negative: it hurts. A
 line, a measurement a marker with its 95 % interval. Every function takes the `mode`, light or dark.
 """
 
+from u2a_core.figures.data import length_histogram, set_sizes
 from u2a_core.figures.evidence import (
     ARMS,
     AXES,
@@ -34,6 +35,7 @@ __all__ = [
     "effective_samples",
     "gain_histogram",
     "impact_curves",
+    "length_histogram",
     "loss_curves",
     "memory_bars",
     "objective_curves",
@@ -41,5 +43,6 @@ __all__ = [
     "rank_plot",
     "rewards",
     "sensitivity",
+    "set_sizes",
     "weight_path",
 ]

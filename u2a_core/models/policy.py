@@ -43,7 +43,7 @@ class Policy:
     @property
     def max_length(self) -> int:
         """Longest prompt plus reply, in tokens."""
-        return self.settings.max_length or min(context_length(self.model) or LONGEST, LONGEST)
+        return length_limit(self.settings, context_length(self.model))
 
     @property
     def slopes_see(self) -> tuple[str, ...]:
@@ -160,6 +160,11 @@ def context_of(config: Any) -> int | None:
     """The same of a configuration."""
     found = getattr(config, "max_position_embeddings", None)
     return int(found) if found else None
+
+
+def length_limit(settings: ModelSettings, context: int | None) -> int:
+    """Longest prompt plus reply, in tokens."""
+    return settings.max_length or min(context or LONGEST, LONGEST)
 
 
 def _check_context(model: nn.Module, settings: ModelSettings) -> None:
