@@ -23,6 +23,9 @@ _RIDGE_VECTORS = 5
 _CG_VECTORS = 11
 """The vectors of conjugate gradients with those of a Hessian product."""
 
+_ALLOCATOR = 0.1
+"""What real runs held beyond their tensors, as a share: see tests/test_estimate.py."""
+
 ABOUT = {
     "program": "Python with its libraries, before a model is there",
     "weights": "the model's parameters",
@@ -35,6 +38,7 @@ ABOUT = {
     "activations": "what a batch leaves for the backward pass",
     "logits": "vocabulary × response tokens of a batch",
     "generation cache": "keys and values of the replies that are sampled together",
+    "allocator": "what it keeps beyond the tensors, and temporaries inside operations",
 }
 
 
@@ -83,6 +87,7 @@ class Memory:
         """The worst phase of gains, reweight or unlearn, and the parts of its memory."""
         worst = max(self.phases(command), key=lambda phase: phase.total)
         parts = {**self._always(), **worst.held}
+        parts["allocator"] = round(_ALLOCATOR * sum(parts.values()))
         order = [name for name in ABOUT if parts.get(name, 0) > 0]
         return worst.name, tuple(Part(name, parts[name], ABOUT[name]) for name in order)
 
