@@ -42,7 +42,7 @@ class Policy:
     @property
     def max_length(self) -> int:
         """Longest prompt plus reply, in tokens."""
-        return longest(self.settings, context_length(getattr(self.model, "config", None)))
+        return longest(self.settings, context_length(self.model))
 
     @property
     def slopes_see(self) -> tuple[str, ...]:
@@ -191,8 +191,13 @@ def _check_vocabulary(model: nn.Module, tokenizer: Any, path: str) -> None:
         )
 
 
-def context_length(config: Any) -> int | None:
-    """The most tokens that a model's positions allow, where its config says so."""
+def context_length(model: nn.Module) -> int | None:
+    """The most tokens that the model's positions allow, where its config says so."""
+    return positions(getattr(model, "config", None))
+
+
+def positions(config: Any) -> int | None:
+    """The same of a model's configuration alone."""
     found = getattr(config, "max_position_embeddings", None)
     return int(found) if found else None
 
@@ -203,7 +208,7 @@ def longest(settings: ModelSettings, context: int | None) -> int:
 
 
 def _check_context(model: nn.Module, settings: ModelSettings) -> None:
-    context = context_length(getattr(model, "config", None))
+    context = context_length(model)
     if context is not None and settings.max_length > context:
         raise ConfigError(
             f"model.max_length must be at most the model's context of {context} tokens; got "

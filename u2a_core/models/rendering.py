@@ -15,7 +15,7 @@ from u2a_core.config import DataSettings, SetName, Settings, there
 from u2a_core.data import load_negatives, load_preferences, load_prompts, load_retain
 from u2a_core.data.encode import encode, prompt_ids
 from u2a_core.errors import ConfigError, DataError, ModelError
-from u2a_core.models.policy import context_length, load_tokenizer, longest
+from u2a_core.models.policy import load_tokenizer, longest, positions
 from u2a_core.types import Prompt, Sample
 
 Kind: TypeAlias = Literal["prompt", "response", "cut"]
@@ -65,7 +65,7 @@ def render(settings: Settings, count: int) -> list[Rendered]:
     if not settings.model.path:
         raise ConfigError("model.path must name a model folder or hub id; got nothing.")
     tokenizer = load_tokenizer(settings.model.path)
-    limit = longest(settings.model, context_length(_config(settings.model.path)))
+    limit = longest(settings.model, positions(_config(settings.model.path)))
     shown = []
     for name, number, reply, sample in _samples(settings.data, count):
         ids, start = _ids(sample, reply, tokenizer)
