@@ -119,7 +119,7 @@ def _want(slot: str) -> None:
     st.session_state[slot] = True
 
 
-def brief(report: DataReport) -> None:
+def brief(report: DataReport, *, blurred: bool) -> None:
     """The counts of a set, and its faults."""
     _identity(report)
     if report.error:
@@ -130,7 +130,7 @@ def brief(report: DataReport) -> None:
         f"duplicates; characters: median {report.median_length:,.0f}, longest {report.longest:,}"
     )
     if report.faults:
-        _faults(report, blurred=False)
+        _faults(report, blurred=blurred)
 
 
 def explained(report: DataReport) -> str:

@@ -41,7 +41,7 @@ def page() -> None:
     if own and st.session_state.pop(_SAVED, False):
         project.saved(settings, _unreadable(inspection, settings))
     _sets(inspection, settings, own=own)
-    _evaluation(inspection, settings)
+    _evaluation(inspection)
 
 
 def _own() -> None:
@@ -264,16 +264,17 @@ def _go_back(role: str, version: datasets.Version) -> None:
         st.session_state[_TOLD] = str(error)
 
 
-def _evaluation(inspection: Inspection, settings: Settings) -> None:
+def _evaluation(inspection: Inspection) -> None:
     """Files that only an evaluation reads: reported, folded away."""
     reports = [report for report in inspection.files if report.role in EVALUATED]
+    blurred = any(report.sha256 and texts.blurred(report.sha256) for report in inspection.files)
     if not reports:
         return
     with st.expander(f"Evaluation ({len(reports)} files)"):
         st.caption("Read by u2a evaluate alone; named in the settings under evaluation.")
         for report in reports:
             st.markdown(f"**{TITLES[report.role]}**")
-            dataset_view.brief(report)
+            dataset_view.brief(report, blurred=blurred)
 
 
 parts.guarded(page)
