@@ -80,13 +80,13 @@ def test_columns_are_chosen_and_a_sample_is_shown_as_the_model_reads_it(
     tab.get_by_role("button", name="Check and save").click()
     expect(tab.get_by_text("choose them here")).to_be_visible(timeout=30_000)
     for part, column in (("Prompt", "ask"), ("Reply", "bad")):
-        choice = tab.get_by_role("combobox", name=re.compile(f"^{part}|{part}$"))
+        choice = tab.get_by_role("combobox", name=re.compile(f"^{part}|{part}$")).first
         choice.scroll_into_view_if_needed()
         tab.wait_for_timeout(800)  # a menu closes when the page scrolls
         choice.click()
         tab.get_by_role("option", name=column, exact=True).click()
-        expect(choice).to_have_value(column)
-        tab.wait_for_timeout(1500)
+        expect(choice).to_have_value(column, timeout=30_000)
+        tab.wait_for_timeout(2000)  # what was there before fades
     expect(tab.get_by_text("Median characters")).to_be_visible(timeout=30_000)
     expect(tab.get_by_text("Half of the replies have at most")).to_be_visible(timeout=30_000)
     tab.wait_for_timeout(1500)  # the figures have taken their places
