@@ -89,13 +89,14 @@ def card(report: DataReport, settings: Settings, *, blurred: bool, rename: Renam
     _repeats(report, blurred=blurred)
 
 
-def far(settings: Settings, role: SetName, *, rename: Rename | None) -> None:
-    """A set on the hub: checked by a process of its own, which may wait for the network."""
-    told = f"{TITLES[role]}: {parts.plain(getattr(settings.data, role))} is a set on the hub."
+def far(settings: Settings, role: SetName, what: str, *, rename: Rename | None) -> None:
+    """A set that is large or on the hub: checked by a process of its own, once it is asked for."""
+    path = datasets.name(getattr(settings.data, role))
+    told = f"{TITLES[role]}: {parts.plain(beginning(path))} is {what}."
     slot = f"far_{role}"
     if not st.session_state.get(slot):
-        st.info(f"{told} A job downloads it; to see what it holds now, download and check it here.")
-        st.button("Download and check", key=f"{slot}_begin", on_click=_want, args=(slot,))
+        st.info(f"{told} A job reads it; to see what it holds now, check it here.")
+        st.button("Check it now", key=f"{slot}_begin", on_click=_want, args=(slot,))
         return
     try:
         key = rendering.begin(settings, 0)
@@ -105,7 +106,7 @@ def far(settings: Settings, role: SetName, *, rename: Rename | None) -> None:
 
     def show() -> None:
         if rendering.state(key) == "working":
-            st.progress(0.0, f"{told} It is being downloaded and checked.")
+            st.progress(0.0, f"{told} It is being read and checked.")
         elif rendering.state(key) == "failed":
             rendering.failure(key)
 
@@ -119,7 +120,7 @@ def _want(slot: str) -> None:
     st.session_state[slot] = True
 
 
-def brief(report: DataReport) -> None:
+def brief(report: DataReport, *, blurred: bool) -> None:
     """The counts of a set, and its faults."""
     _identity(report)
     if report.error:
@@ -130,7 +131,7 @@ def brief(report: DataReport) -> None:
         f"duplicates; characters: median {report.median_length:,.0f}, longest {report.longest:,}"
     )
     if report.faults:
-        _faults(report, blurred=False)
+        _faults(report, blurred=blurred)
 
 
 def explained(report: DataReport) -> str:

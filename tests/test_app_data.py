@@ -10,7 +10,7 @@ import yaml
 from streamlit.testing.v1 import AppTest
 from test_app import opened
 
-from app import rendering, texts
+from app import datasets, rendering, texts
 from u2a_core.config import load_settings
 from u2a_core.data import inspect_data
 from u2a_core.runs import demo_assets
@@ -296,3 +296,18 @@ def test_a_report_comes_back_from_its_json():
     for report in inspect_data(settings.data, settings.evaluation).files:
         again = type(report).from_dict(json.loads(json.dumps(report.as_dict())))
         assert again.as_dict() | {"preview": []} == report.as_dict() | {"preview": []}
+
+
+def test_a_large_file_is_read_by_a_process_of_its_own(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(datasets, "LARGE", 10)
+    app = own(negatives=lines(tmp_path / "n.jsonl", *ROWS, {"prompt": "Hi?", "response": "No."}))
+    assert "is a large file" in said(app)
+    assert not app.metric
+    app.button("far_negatives_begin").click().run()
+    app = waited(app)
+    assert numbers(app)["Usable"] == "1"
+    assert numbers(app)["Faults"] == "6"
+    app.selectbox("column_negatives_response").set_value("said").run()
+    assert draft(folder)["columns"] == {"negatives": {"response": "said"}}

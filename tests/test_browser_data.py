@@ -80,26 +80,27 @@ def test_columns_are_chosen_and_a_sample_is_shown_as_the_model_reads_it(
     tab.get_by_role("button", name="Check and save").click()
     expect(tab.get_by_text("choose them here")).to_be_visible(timeout=30_000)
     for part, column in (("Prompt", "ask"), ("Reply", "bad")):
-        choice = tab.get_by_role("combobox", name=re.compile(f"^{part}|{part}$"))
+        choice = tab.get_by_role("combobox", name=re.compile(f"^{part}|{part}$")).first
         choice.scroll_into_view_if_needed()
         tab.wait_for_timeout(800)  # a menu closes when the page scrolls
         choice.click()
         tab.get_by_role("option", name=column, exact=True).click()
-        expect(choice).to_have_value(column)
-        tab.wait_for_timeout(1500)
+        expect(choice).to_have_value(column, timeout=30_000)
+        tab.wait_for_timeout(2000)  # what was there before fades
     expect(tab.get_by_text("Median characters")).to_be_visible(timeout=30_000)
     expect(tab.get_by_text("Half of the replies have at most")).to_be_visible(timeout=30_000)
+    tab.wait_for_timeout(1500)  # the figures have taken their places
     tab.get_by_text("As the model reads them").click()
-    expect(tab.get_by_text(re.compile(r"\d+ tokens, \d+ of the reply"))).to_be_visible(
-        timeout=30_000
-    )
+    expect(tab.get_by_role("radio", name="As the model reads them")).to_be_checked()
+    told = tab.get_by_text(re.compile(r"\d+ tokens, \d+ of the reply"))
+    expect(told).to_be_visible(timeout=90_000)  # a process loads the tokenizer
     shown = tab.locator(".u2a-text")
     expect(shown).to_contain_text("<|user|>Why 0? <script>alert(1)</script>", timeout=30_000)
     expect(shown).to_contain_text("<img src=x onerror=alert(1)> 🙂 مرحبا 0")
     tab.get_by_role("button", name="Next").click()
-    expect(shown).to_contain_text("Why 1?")
+    expect(shown).to_contain_text("Why 1?", timeout=30_000)
     tab.keyboard.press("ArrowRight")
-    expect(shown).to_contain_text("Why 2?")
+    expect(shown).to_contain_text("Why 2?", timeout=30_000)
     assert (hosts, dialogs, errors) == ({"localhost"}, [], [])
 
 

@@ -114,8 +114,7 @@ class Batch:
 
     def to(self, device: Any) -> Batch:
         """The same batch on another device."""
-        moved = {f.name: getattr(self, f.name).to(device) for f in dataclasses.fields(self)}
-        return Batch(**moved)
+        return Batch(**{f.name: getattr(self, f.name).to(device) for f in dataclasses.fields(self)})
 
     def select(self, keep: Bool[Tensor, " b"]) -> Batch:
         """The rows where `keep` holds (at least one), trimmed to their longest."""

@@ -10,7 +10,7 @@ import streamlit as st
 from app import dataset_view, datasets, parts, project, texts
 from app.dataset_view import TITLES
 from u2a_core import figures
-from u2a_core.config import DataSettings, EvaluationSettings, Part, SetName, Settings
+from u2a_core.config import DataSettings, EvaluationSettings, Part, SetName, Settings, there
 from u2a_core.data import EVALUATED, DataReport, Inspection, inspect_data, is_hub_id
 from u2a_core.errors import U2AError
 
@@ -41,7 +41,7 @@ def page() -> None:
     if own and st.session_state.pop(_SAVED, False):
         project.saved(settings, _unreadable(inspection, settings))
     _sets(inspection, settings, own=own)
-    _evaluation(inspection, settings)
+    _evaluation(inspection)
 
 
 def _own() -> None:
@@ -137,8 +137,8 @@ def _unreadable(inspection: Inspection, settings: Settings) -> list[str]:
 
 
 def _inspection(settings: Settings) -> Inspection:
-    """The files' reports; sets on the hub are left to jobs, which may wait for a network."""
-    hub: dict[str, Any] = {role: "" for role in ROLES if is_hub_id(getattr(settings.data, role))}
+    """The reports of the files that are near; the others are left to processes of their own."""
+    hub: dict[str, Any] = dict.fromkeys(_far(settings), "")
     far: dict[str, Any] = {
         role: "" for role in EVALUATED if is_hub_id(getattr(settings.evaluation, role))
     }
@@ -154,6 +154,19 @@ def _inspection(settings: Settings) -> Inspection:
     return Inspection(near, found.overlaps)
 
 
+def _far(settings: Settings) -> dict[SetName, str]:
+    """Sets that this server does not read itself, and what they are.
+
+    One on the hub may wait for a network; a large one takes its time, and memory.
+    """
+    paths = {role: getattr(settings.data, role) for role in ROLES}
+    found = {role: "a set on the hub" for role, path in paths.items() if is_hub_id(path)}
+    for role, path in paths.items():
+        if there(Path(path)) and (size := Path(path).stat().st_size) > datasets.LARGE:
+            found[role] = f"a large file ({size / 2**20:,.0f} MB)"
+    return found
+
+
 @st.cache_resource(max_entries=4, show_spinner="Reading the files")
 def _inspected(data: str, evaluation: str, state: tuple[object, ...]) -> Inspection:
     """The files' reports, read anew when the settings or the files' state have changed."""
@@ -167,12 +180,12 @@ def _sets(inspection: Inspection, settings: Settings, *, own: bool) -> None:
     reports = {report.role: report for report in inspection.files if report.role in ROLES}
     if own:
         _remember(reports.values(), settings)
-    hub = [role for role in ROLES if is_hub_id(getattr(settings.data, role))]
+    far = _far(settings)
     st.subheader("Sets")
     _sizes([report for report in reports.values() if not report.error])
     for overlap in inspection.overlaps:
         st.warning(parts.plain(overlap.sentence), icon=":material/join_inner:")
-    names = [role for role in ROLES if role in reports or role in hub]
+    names = [role for role in ROLES if role in reports or role in far]
     sha256 = reports["negatives"].sha256 if "negatives" in reports else ""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         role = st.segmented_control(
@@ -185,8 +198,8 @@ def _sets(inspection: Inspection, settings: Settings, *, own: bool) -> None:
     if unread:
         st.error(f"Cannot be read, choose it below to see why: {', '.join(unread)}.")
     with st.container(border=True):
-        if role in hub:
-            dataset_view.far(settings, role, rename=_rename if own else None)
+        if role in far:
+            dataset_view.far(settings, role, far[role], rename=_rename if own else None)
             return
         dataset_view.card(reports[role], settings, blurred=blurred, rename=_rename if own else None)
     if own:
@@ -264,16 +277,17 @@ def _go_back(role: str, version: datasets.Version) -> None:
         st.session_state[_TOLD] = str(error)
 
 
-def _evaluation(inspection: Inspection, settings: Settings) -> None:
+def _evaluation(inspection: Inspection) -> None:
     """Files that only an evaluation reads: reported, folded away."""
     reports = [report for report in inspection.files if report.role in EVALUATED]
+    blurred = any(report.sha256 and texts.blurred(report.sha256) for report in inspection.files)
     if not reports:
         return
     with st.expander(f"Evaluation ({len(reports)} files)"):
         st.caption("Read by u2a evaluate alone; named in the settings under evaluation.")
         for report in reports:
             st.markdown(f"**{TITLES[report.role]}**")
-            dataset_view.brief(report)
+            dataset_view.brief(report, blurred=blurred)
 
 
 parts.guarded(page)
