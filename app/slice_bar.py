@@ -1,0 +1,148 @@
+"""Slices on a page: choose one, save the selection as one, rename, delete, unlearn exactly it."""
+
+import streamlit as st
+
+from app import parts, selection
+from app.gain_table import Gains
+from u2a_core.errors import RunError
+from u2a_core.runs import Run, demo_assets, slices
+
+
+def follow(run: Run, gains: Gains) -> None:
+    """Selects the slice that the address names, where that has changed."""
+    state = st.session_state
+    wanted = (str(run.path), state.get("slice"))
+    if wanted == state.get("slice_followed"):
+        return
+    state["slice_followed"] = wanted
+    if wanted[1] is None:
+        return
+    try:
+        found = slices.find(parts.workspace(), run, wanted[1])
+    except RunError as error:
+        state["slice"] = None
+        st.warning(parts.plain(str(error)))
+        return
+    read = state.get("sample")
+    _take(run, gains, found)
+    if read in found.ids:
+        state["sample"] = read
+
+
+def choice(run: Run, gains: Gains) -> None:
+    """The slices of the run; choosing one selects its samples."""
+    state = st.session_state
+    kept = {one.key: one for one in slices.all_slices(parts.workspace(), run)}
+    if not kept:
+        return
+    state["slice_choice"] = state.get("slice") if state.get("slice") in kept else None
+
+    def take() -> None:
+        key = state["slice_choice"]
+        if key is None:
+            selection.choose([], "slice")
+        else:
+            _take(run, gains, kept[key])
+
+    st.selectbox(
+        "Slice", list(kept), index=None, key="slice_choice", on_change=take, width=260,
+        placeholder=f"{len(kept)} saved", help="A saved selection of this run",
+        format_func=lambda key: f"{kept[key].name} ({len(kept[key].ids):,})",
+    )  # fmt: skip
+    if state.get("slice") in kept:
+        _manage(run, kept[state["slice"]])
+
+
+def buttons(run: Run, gains: Gains) -> None:
+    """Save the selection as a slice; unlearn exactly it."""
+    chosen = st.session_state["chosen"]
+    with st.popover("Save as slice", disabled=not chosen, icon=":material/bookmark_add:"):
+        key = f"slice_name_{st.session_state.get('slices_saved', 0)}"  # a saved one frees the field
+        name = st.text_input(
+            f"Name of these {len(chosen):,} samples", _proposed(gains), key=key,
+            max_chars=slices.LONGEST_NAME,
+        )  # fmt: skip
+        if st.button("Save", type="primary", key="save_slice"):
+            parts.guarded(lambda: _saved(run, gains, name))
+    if st.button(
+        "Unlearn these", disabled=not chosen, icon=":material/play_arrow:",
+        help="Goes to Unlearn, with these samples alone, weighted equally; nothing starts yet. "
+        "They are kept as a slice",
+    ):  # fmt: skip
+        _unlearn(run, gains)
+
+
+def _saved(run: Run, gains: Gains, name: str) -> None:
+    one = slices.save(parts.workspace(), run, name, st.session_state["chosen"])
+    st.session_state["slices_saved"] = st.session_state.get("slices_saved", 0) + 1
+    _keep(run, one)
+    st.rerun()
+
+
+def _unlearn(run: Run, gains: Gains) -> None:
+    """To Unlearn with the selection as a slice, saved under a name of its own if it has none."""
+    state, space = st.session_state, parts.workspace()
+    kept = slices.all_slices(space, run)
+    one = next((s for s in kept if set(s.ids) == set(state["chosen"])), None)
+    if one is None:
+        taken, name, number = {s.name.casefold() for s in kept}, _proposed(gains), 1
+        while (numbered := name if number == 1 else f"{name} ({number})").casefold() in taken:
+            number += 1
+        one = slices.save(space, run, numbered, state["chosen"])
+    _keep(run, one)
+    if run.path.is_relative_to(demo_assets()):
+        state["project"] = "demo"  # the slice is of its negatives
+    state.update(weights_slice=str(one.path), run=space.identify(run))
+    st.switch_page("views/unlearn.py")
+
+
+def _proposed(gains: Gains) -> str:
+    """A name that tells how the selection was made."""
+    chosen = st.session_state["chosen"]
+    if st.session_state["origin"] == "top":
+        return f"Top {len(chosen)}"
+    if len(chosen) == 1:
+        return f"Sample {chosen[0]}"[: slices.LONGEST_NAME]
+    gain = gains.frame["gain"].to_numpy()[gains.rows(chosen)]
+    if not len(gain):
+        return ""
+    return f"{len(chosen)} samples, gain {gain.min():+.2f} to {gain.max():+.2f}"
+
+
+def _manage(run: Run, one: slices.Slice) -> None:
+    """Rename, download, delete."""
+    with st.popover("Edit", icon=":material/edit:", help="Rename, download or delete this slice"):
+        name = st.text_input(
+            "Name", one.name, key=f"rename_{one.key}", max_chars=slices.LONGEST_NAME
+        )
+        with st.container(horizontal=True):
+            if st.button("Rename", key=f"renamed_{one.key}"):
+                parts.guarded(lambda: _renamed(run, one, name))
+            st.download_button(
+                "JSON", one.path.read_bytes, f"{one.key}.json", "application/json",
+                key=f"json_{one.key}", icon=":material/download:", on_click="ignore",
+                help="u2a unlearn takes this file as --weights",
+            )  # fmt: skip
+            if st.button("Delete", key=f"delete_{one.key}", icon=":material/delete:"):
+                parts.guarded(lambda: _deleted(run, one))
+
+
+def _renamed(run: Run, one: slices.Slice, name: str) -> None:
+    slices.rename(parts.workspace(), run, one, name)
+    st.rerun()
+
+
+def _deleted(run: Run, one: slices.Slice) -> None:
+    slices.delete(one)
+    st.session_state.update(slice=None, slice_followed=(str(run.path), None))
+    st.rerun()
+
+
+def _take(run: Run, gains: Gains, one: slices.Slice) -> None:
+    selection.choose(gains.ids(gains.rows(one.ids)), "slice", key=one.key)
+    _keep(run, one)
+
+
+def _keep(run: Run, one: slices.Slice) -> None:
+    """The selection is this slice, which the address then names."""
+    st.session_state.update(slice=one.key, slice_followed=(str(run.path), one.key))
