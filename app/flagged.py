@@ -5,7 +5,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import streamlit as st
-from scipy import stats
 
 from app import parts
 from app.gain_table import Gains
@@ -72,6 +71,8 @@ def evaluation(run: Run, gains: Gains) -> None:
 
 
 def _precision(name: str, hits: np.ndarray) -> dict[str, str]:
+    from scipy import stats  # 60 MB that no other part of these pages needs
+
     found = int(hits.sum())
     bounds = stats.binomtest(found, len(hits)).proportion_ci(method="wilson")
     return {

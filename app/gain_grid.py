@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app import selection, texts, urlstate
 from app.gain_table import Gains
@@ -22,9 +23,8 @@ _TITLES = {
 }  # fmt: skip
 
 
-def listed(gains: Gains) -> np.ndarray:
+def listed(gains: Gains, row: DeltaGenerator) -> np.ndarray:
     """The filters' widgets, and the places of the samples that they leave, in order."""
-    row = st.container(horizontal=True, vertical_alignment="bottom")
     gain = gains.frame["gain"].to_numpy()
     sides: dict[str, Callable[[], np.ndarray]] = {
         "all": lambda: np.arange(len(gains)),
@@ -36,9 +36,9 @@ def listed(gains: Gains) -> np.ndarray:
     sides[FLAGGED] = lambda: gains.flagged
     side = row.segmented_control("Show", list(sides), default="all", key="side") or "all"
     rows = sides.get(side, sides["all"])()
-    words = row.text_input("Search in prompt and reply", key="search", width=280)
+    words = row.text_input("Search in prompt and reply", key="search", width=240)
     kinds = sorted(kind for kind in gains.frame["kind"].unique() if kind)
-    picked = row.multiselect("Kind", kinds, key="kinds", width=260) if kinds else []
+    picked = row.multiselect("Kind", kinds, key="kinds", width=200) if kinds else []
     return _matching(gains, rows, words, picked)
 
 

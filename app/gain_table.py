@@ -87,7 +87,7 @@ def _name(run: Run) -> str:
     return "gains" if run.config()["command"] == "gains" else "weights"
 
 
-@st.cache_resource(max_entries=3, show_spinner="Reading the gains")
+@st.cache_resource(max_entries=2, show_spinner="Reading the gains")
 def _read(_run: Run, path: str, version: int, name: str, measure: str) -> Gains:
     table = _run.table(name)
     gains = {

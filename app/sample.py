@@ -154,7 +154,7 @@ def _alike(gains: Gains, place: int, *, blurred: bool) -> None:
     alike = (gain[found.rows] > 0) == (gain[place] > 0)
     view = pd.DataFrame(
         {
-            "similarity": found.similarity,
+            "similarity": 100 * found.similarity,
             "gain": rows["gain"].to_numpy(),
             "sign": ["same" if same else "opposite" for same in alike],
             "reply": ["the same" if i in found.same else "another" for i in found.rows],
@@ -174,7 +174,7 @@ def _alike(gains: Gains, place: int, *, blurred: bool) -> None:
         view, hide_index=True, key=key, on_select=open_it, selection_mode="single-row",
         column_config={
             "similarity": st.column_config.NumberColumn(
-                format="percent", help=f"of prompt and reply, by letters, the first "
+                format="%.0f %%", help=f"of prompt and reply, by letters, the first "
                 f"{neighbours.LETTERS} of each",
             ),
             "gain": st.column_config.NumberColumn(format="%+.3f"),

@@ -17,16 +17,28 @@ from app.gain_table import Gains
 _PICTURES = ("rank", "bars")
 
 
+def begin(sha256: str) -> None:
+    """Before a page: a selection of another set of negatives is none here."""
+    state = st.session_state
+    if state.get("chosen_of") != sha256:
+        state.update(chosen_of=sha256, chosen=[], told=[], origin="")
+
+
 def settle(name: str, measure: str, gains: Gains) -> None:
-    """Before the page: another run begins with nothing selected; a link to a sample selects it."""
+    """After `begin`, for the pictures of a run; a link to a sample selects it.
+
+    What was selected on the same set stays, and is told to the new pictures.
+    """
     state = st.session_state
     if state.get("linked_of") != (name, measure):
         for picture in _PICTURES:
             state[f"{picture}_drawn"] = state.get(f"{picture}_drawn", 0) + 1
-        kept = state["chosen"] if state.get("linked_of", ("",))[0] == name else []
-        state.update(linked_of=(name, measure), chosen=kept, told=kept, origin="")
+        origin = "" if state["origin"] in _PICTURES else state["origin"]
+        state.update(linked_of=(name, measure), told=state["chosen"], origin=origin)
     if not state["chosen"] and state.get("sample") in gains.places:
         state.update(chosen=[state["sample"]], told=[state["sample"]], origin="link")
+    if state.get("sample") is None:
+        state["sample"] = next(iter(state["chosen"]), None)
 
 
 def choose(ids: Sequence[str], origin: str, *, key: str | None = None) -> None:
@@ -38,7 +50,7 @@ def choose(ids: Sequence[str], origin: str, *, key: str | None = None) -> None:
         key: of the slice that they are.
     """
     state = st.session_state
-    before = state.get("origin")
+    before = state["origin"]
     if before in _PICTURES and before != origin:  # its box no longer tells what is selected
         state[f"{before}_drawn"] += 1
     state.update(chosen=list(ids), origin=origin, slice=key, sample=next(iter(ids), None))

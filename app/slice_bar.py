@@ -4,56 +4,59 @@ import streamlit as st
 
 from app import parts, selection
 from app.gain_table import Gains
-from u2a_core.errors import RunError
 from u2a_core.runs import Run, demo_assets, slices
 
 
-def follow(run: Run, gains: Gains) -> None:
-    """Selects the slice that the address names, where that has changed."""
+def follow(kept: list[slices.Slice]) -> None:
+    """Selects the slice that the address names, where that has changed.
+
+    Args:
+        kept: the slices of the set.
+    """
     state = st.session_state
-    wanted = (str(run.path), state.get("slice"))
+    wanted = state.get("slice")
     if wanted == state.get("slice_followed"):
         return
     state["slice_followed"] = wanted
-    if wanted[1] is None:
+    if wanted is None:
         return
-    try:
-        found = slices.find(parts.workspace(), run, wanted[1])
-    except RunError as error:
+    found = next((one for one in kept if one.key == wanted), None)
+    if found is None:
         state["slice"] = None
-        st.warning(parts.plain(str(error)))
+        st.warning(
+            f"The slice {parts.plain(wanted[:40])} is none of this set's; it may have been "
+            "deleted. Choose another."
+        )
         return
     read = state.get("sample")
-    _take(run, gains, found)
+    _take(found)
     if read in found.ids:
         state["sample"] = read
 
 
-def choice(run: Run, gains: Gains) -> None:
-    """The slices of the run; choosing one selects its samples."""
-    state = st.session_state
-    kept = {one.key: one for one in slices.all_slices(parts.workspace(), run)}
+def choice(kept: list[slices.Slice]) -> slices.Slice | None:
+    """The slices of the set; choosing one selects its samples. The one that is chosen."""
     if not kept:
-        return
-    state["slice_choice"] = state.get("slice") if state.get("slice") in kept else None
+        return None
+    state, by_key = st.session_state, {one.key: one for one in kept}
+    state["slice_choice"] = state.get("slice") if state.get("slice") in by_key else None
 
     def take() -> None:
         key = state["slice_choice"]
         if key is None:
             selection.choose([], "slice")
         else:
-            _take(run, gains, kept[key])
+            _take(by_key[key])
 
     st.selectbox(
-        "Slice", list(kept), index=None, key="slice_choice", on_change=take, width=260,
-        placeholder=f"{len(kept)} saved", help="A saved selection of this run",
-        format_func=lambda key: f"{kept[key].name} ({len(kept[key].ids):,})",
+        "Slice", list(by_key), index=None, key="slice_choice", on_change=take, width=260,
+        placeholder=f"Slice: {len(kept)} saved", label_visibility="collapsed",
+        format_func=lambda key: f"{by_key[key].name} ({len(by_key[key].ids):,})",
     )  # fmt: skip
-    if state.get("slice") in kept:
-        _manage(run, kept[state["slice"]])
+    return by_key.get(str(state.get("slice")))
 
 
-def buttons(run: Run, gains: Gains) -> None:
+def buttons(run: Run, gains: Gains, kept: list[slices.Slice]) -> None:
     """Save the selection as a slice; unlearn exactly it."""
     chosen = st.session_state["chosen"]
     with st.popover("Save as slice", disabled=not chosen, icon=":material/bookmark_add:"):
@@ -69,27 +72,26 @@ def buttons(run: Run, gains: Gains) -> None:
         help="Goes to Unlearn, with these samples alone, weighted equally; nothing starts yet. "
         "They are kept as a slice",
     ):  # fmt: skip
-        _unlearn(run, gains)
+        _unlearn(run, gains, kept)
 
 
 def _saved(run: Run, gains: Gains, name: str) -> None:
     one = slices.save(parts.workspace(), run, name, st.session_state["chosen"])
     st.session_state["slices_saved"] = st.session_state.get("slices_saved", 0) + 1
-    _keep(run, one)
+    _keep(one)
     st.rerun()
 
 
-def _unlearn(run: Run, gains: Gains) -> None:
+def _unlearn(run: Run, gains: Gains, kept: list[slices.Slice]) -> None:
     """To Unlearn with the selection as a slice, saved under a name of its own if it has none."""
     state, space = st.session_state, parts.workspace()
-    kept = slices.all_slices(space, run)
     one = next((s for s in kept if set(s.ids) == set(state["chosen"])), None)
     if one is None:
         taken, name, number = {s.name.casefold() for s in kept}, _proposed(gains), 1
         while (numbered := name if number == 1 else f"{name} ({number})").casefold() in taken:
             number += 1
         one = slices.save(space, run, numbered, state["chosen"])
-    _keep(run, one)
+    _keep(one)
     if run.path.is_relative_to(demo_assets()):
         state["project"] = "demo"  # the slice is of its negatives
     state.update(weights_slice=str(one.path), run=space.identify(run))
@@ -109,7 +111,7 @@ def _proposed(gains: Gains) -> str:
     return f"{len(chosen)} samples, gain {gain.min():+.2f} to {gain.max():+.2f}"
 
 
-def _manage(run: Run, one: slices.Slice) -> None:
+def manage(run: Run, one: slices.Slice) -> None:
     """Rename, download, delete."""
     with st.popover("Edit", icon=":material/edit:", help="Rename, download or delete this slice"):
         name = st.text_input(
@@ -124,7 +126,7 @@ def _manage(run: Run, one: slices.Slice) -> None:
                 help="u2a unlearn takes this file as --weights",
             )  # fmt: skip
             if st.button("Delete", key=f"delete_{one.key}", icon=":material/delete:"):
-                parts.guarded(lambda: _deleted(run, one))
+                parts.guarded(lambda: _deleted(one))
 
 
 def _renamed(run: Run, one: slices.Slice, name: str) -> None:
@@ -132,17 +134,17 @@ def _renamed(run: Run, one: slices.Slice, name: str) -> None:
     st.rerun()
 
 
-def _deleted(run: Run, one: slices.Slice) -> None:
+def _deleted(one: slices.Slice) -> None:
     slices.delete(one)
-    st.session_state.update(slice=None, slice_followed=(str(run.path), None))
+    st.session_state.update(slice=None, slice_followed=None)
     st.rerun()
 
 
-def _take(run: Run, gains: Gains, one: slices.Slice) -> None:
-    selection.choose(gains.ids(gains.rows(one.ids)), "slice", key=one.key)
-    _keep(run, one)
+def _take(one: slices.Slice) -> None:
+    selection.choose(one.ids, "slice", key=one.key)
+    _keep(one)
 
 
-def _keep(run: Run, one: slices.Slice) -> None:
+def _keep(one: slices.Slice) -> None:
     """The selection is this slice, which the address then names."""
-    st.session_state.update(slice=one.key, slice_followed=(str(run.path), one.key))
+    st.session_state.update(slice=one.key, slice_followed=one.key)

@@ -27,7 +27,14 @@ def test_a_slice_is_found_again_as_it_was_saved(space: Workspace, run):
     assert found == saved
     assert (found.name, found.ids) == ("rude replies", ("n003", "n001"))
     assert found.sha256 == run.report()["data"]["negatives_sha256"]
-    assert slices.find(space, run, saved.key) == saved
+
+
+def test_slices_of_one_set_are_found_from_every_run_of_it(space: Workspace, run):
+    other = space.find("demo-npo-u2a")
+    both = [slices.save(space, run, "b", ["n001"]), slices.save(space, other, "a", ["n002"])]
+    sha256 = run.report()["data"]["negatives_sha256"]
+    assert slices.of_set(space, sha256) == both[::-1]
+    assert slices.of_set(space, "0" * 64) == []
 
 
 @pytest.mark.parametrize(
@@ -70,8 +77,6 @@ def test_a_damaged_slice_hides_no_other(space: Workspace, run):
     for name, text in (("torn", "{"), ("odd", '{"ids": 5}'), ("ints", '{"ids": [1]}')):
         (good.path.parent / f"{name}.json").write_text(text)
     assert slices.all_slices(space, run) == [good]
-    with pytest.raises(RunError, match="one of this run"):
-        slices.find(space, run, "../../etc/passwd")
 
 
 def test_unlearning_a_slice_is_unlearning_its_samples_with_equal_weights(

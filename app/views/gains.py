@@ -18,7 +18,7 @@ from app import (
 )
 from app.gain_table import Gains
 from u2a_core import figures
-from u2a_core.runs import Run, reviews
+from u2a_core.runs import Run, reviews, slices
 
 
 def page() -> None:
@@ -128,16 +128,20 @@ def linked(name: str, measure: str) -> None:
 def _linked(name: str, measure: str) -> None:
     run = parts.workspace().find(name)
     gains = gain_table.of(run, measure)
-    selection.settle(name, measure, gains)
-    slice_bar.follow(run, gains)
     sha256 = str(run.report()["data"]["negatives_sha256"])
+    kept = slices.of_set(parts.workspace(), sha256)
+    selection.begin(sha256)
+    selection.settle(name, measure, gains)
+    slice_bar.follow(kept)
     blurred, marks = texts.blurred(sha256), reviews.marks(parts.workspace(), run)
     _pictures(gains, blurred=blurred)
-    rows = gain_grid.listed(gains)
-    _selected(run, gains, rows)
-    with st.container(horizontal=True, vertical_alignment="center"):
+    tools = st.container(horizontal=True, vertical_alignment="bottom")
+    rows = gain_grid.listed(gains, tools)
+    with tools:
+        st.space("stretch")
         texts.blur_switch(sha256, key="blur_gains")
         gain_grid.export_menu(name.replace("/", "-"), gains, rows, marks)
+    _selected(run, gains, rows, kept)
     flags = st.session_state["side"] == gain_grid.FLAGGED
     if flags:
         flagged.told(gains, marks)
@@ -198,7 +202,7 @@ def _leading(gains: Gains) -> None:
         st.button(f"Select top {selection.leading(gains):,}", on_click=selection.top, args=(gains,))
 
 
-def _selected(run: Run, gains: Gains, rows: np.ndarray) -> None:
+def _selected(run: Run, gains: Gains, rows: np.ndarray, kept: list[slices.Slice]) -> None:
     """How many are selected and listed, and what can be done with them."""
     chosen = st.session_state["chosen"]
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -214,8 +218,10 @@ def _selected(run: Run, gains: Gains, rows: np.ndarray) -> None:
             "Clear", disabled=not chosen, on_click=selection.choose, args=((), "clear"),
             help="Selects none",
         )  # fmt: skip
-        slice_bar.buttons(run, gains)
-        slice_bar.choice(run, gains)
+        slice_bar.buttons(run, gains, kept)
+        one = slice_bar.choice(kept)
+        if one is not None:
+            slice_bar.manage(run, one)
 
 
 parts.guarded(page)

@@ -69,7 +69,8 @@ def rank_plot(
     The `customdata` of a bucket has an empty id, then the first and the last rank of it.
 
     Args:
-        table: columns id, gain, response; sorted by falling gain.
+        table: columns id, gain, response, of many also gain_low and gain_high where they are
+            known; sorted by falling gain.
         mode: light or dark.
         selected: ids shown as chosen; None leaves that to the browser.
         top: so many samples of the highest gain are marked; 0: none.
@@ -81,8 +82,10 @@ def rank_plot(
         y="marginal gain Δg → helps",
     )
     if len(table) > MOST_MARKERS:
+        if "gain_low" in table:
+            _interval_band(figure, table, mode)
         _buckets(figure, table, mode)
-        _marks(figure, table, mode, _extremes(len(table)), name="extremes, ")
+        _marks(figure, table, mode, _extremes(len(table)), legend=False)
         if selected:
             _selection(figure, table, mode, selected)
     else:
@@ -132,7 +135,7 @@ def _marks(
     places: np.ndarray,
     *,
     selected: Sequence[str] | None = None,
-    name: str = "",
+    legend: bool = True,
 ) -> None:
     """A marker for each of the rows at these places."""
     marks = go.Scattergl if len(places) > _MOST_SVG else go.Scatter
@@ -146,7 +149,8 @@ def _marks(
                 x=places[chosen] + 1,
                 y=part["gain"],
                 mode="markers",
-                name=f"{name}{sign}",
+                name=sign,
+                showlegend=legend,
                 marker={"color": colour, "size": 6, "symbol": "circle"},
                 customdata=np.column_stack([part["id"], _short(part["id"])]),
                 text=_short(part["response"]),
@@ -176,7 +180,7 @@ def _buckets(figure: go.Figure, table: pd.DataFrame, mode: Mode) -> None:
             x=middle,
             y=np.median([high, low], axis=0),
             mode="lines+markers",
-            name=f"{sign}, about {len(ranks) // len(parts):,} samples a point",
+            name=sign,
             line={"color": colour, "width": 1.5},
             marker={"size": 5},
             customdata=[["", int(a), int(b)] for a, b in ends],
@@ -184,6 +188,19 @@ def _buckets(figure: go.Figure, table: pd.DataFrame, mode: Mode) -> None:
             hovertemplate="ranks %{customdata[1]:,} to %{customdata[2]:,}<br>gain %{text}"
             "<extra></extra>",
         )
+
+
+def _interval_band(figure: go.Figure, table: pd.DataFrame, mode: Mode) -> None:
+    """The median ends of the gains' intervals along the ranks: how sure such a gain is."""
+    places = np.array_split(np.arange(len(table)), _BUCKETS // 4)
+    bounds = table[["gain_low", "gain_high"]].to_numpy()
+    low, high = np.array([np.median(bounds[part], axis=0) for part in places]).T
+    middle = [float(part.mean()) + 1 for part in places]
+    figure.add_scatter(
+        x=[*middle, *middle[::-1]], y=[*high, *low[::-1]], fill="toself", mode="lines",
+        line_width=0, fillcolor=faded(METHODS[mode][""]), hoverinfo="skip",
+        name="median 95 % interval",
+    )  # fmt: skip
 
 
 def _extremes(count: int) -> np.ndarray:

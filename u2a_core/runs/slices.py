@@ -48,28 +48,20 @@ class Slice:
 
 def all_slices(workspace: Workspace, run: Run) -> list[Slice]:
     """The slices of a run, by name; damaged files are passed over."""
-    found = []
-    for path in _folder(workspace, run).glob("*.json"):
-        try:
-            found.append(read_slice(path))
-        except RunError:
-            continue
-    return sorted(found, key=lambda one: (one.name.casefold(), one.key))
+    found = map(_lenient, _folder(workspace, run).glob("*.json"))
+    return sorted((one for one in found if one is not None), key=_order)
 
 
-def find(workspace: Workspace, run: Run, key: str) -> Slice:
-    """The slice of a key, which may come from an address bar.
+def of_set(workspace: Workspace, sha256: str) -> list[Slice]:
+    """The slices of any run of one set of negatives, by name.
 
-    Raises:
-        RunError: if the run has none of that key.
+    Args:
+        workspace: the folder of runs.
+        sha256: the set's content hash, as reports have it.
     """
-    for one in all_slices(workspace, run):
-        if one.key == key:
-            return one
-    raise RunError(
-        f"The slice must be one of this run; got {key[:80]!r}. It may have been deleted; "
-        "choose another."
-    )
+    runs = (*workspace.runs(), *workspace.shipped())
+    found = [one for run in runs for one in all_slices(workspace, run) if one.sha256 == sha256]
+    return sorted(found, key=_order)
 
 
 def save(workspace: Workspace, run: Run, name: str, ids: Sequence[str]) -> Slice:
@@ -129,6 +121,17 @@ def read_slice(path: Path) -> Slice:
     if not isinstance(ids, list) or not ids or not all(isinstance(i, str) for i in ids):
         raise RunError(f"{path} must hold ids, a list of sample ids; it does not.")
     return Slice(str(found.get("name", path.stem)), tuple(ids), str(sha256), path)
+
+
+def _lenient(path: Path) -> Slice | None:
+    try:
+        return read_slice(path)
+    except RunError:
+        return None
+
+
+def _order(one: Slice) -> tuple[str, str]:
+    return one.name.casefold(), one.key
 
 
 def _write(one: Slice) -> Slice:
