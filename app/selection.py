@@ -94,7 +94,7 @@ def from_rank(event: Any, gains: Gains, *, aggregated: bool) -> None:
     found: list[str] = []
     for point in event["points"]:
         sample, *ranks = point["customdata"]
-        found += [sample] if sample else gains.ids(np.arange(ranks[0] - 1, ranks[1]))
+        found += [sample] if sample else gains.ids(np.arange(int(ranks[0]) - 1, int(ranks[1])))
     choose(list(dict.fromkeys(found)), "rank")
 
 
@@ -103,7 +103,7 @@ def from_bars(event: Any, gains: Gains) -> None:
     gain = gains.frame["gain"].to_numpy()
     held = np.zeros(len(gains), dtype=bool)
     for point in event["points"]:
-        low, high = point["customdata"]
+        low, high = map(float, point["customdata"])
         held |= (gain >= low) & (gain <= high)
     choose(gains.ids(np.flatnonzero(held)), "bars")
 

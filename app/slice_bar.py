@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import parts, selection
+from app import parts, selection, urlstate
 from app.gain_table import Gains
 from u2a_core.runs import Run, demo_assets, slices
 
@@ -95,7 +95,7 @@ def _unlearn(run: Run, gains: Gains, kept: list[slices.Slice]) -> None:
     if run.path.is_relative_to(demo_assets()):
         state["project"] = "demo"  # the slice is of its negatives
     state.update(weights_slice=str(one.path), run=space.identify(run))
-    st.switch_page("views/unlearn.py")
+    st.switch_page("views/unlearn.py", query_params=urlstate.choices())
 
 
 def _proposed(gains: Gains) -> str:

@@ -156,7 +156,10 @@ def _of_selection(curves: pd.DataFrame, sha256: str) -> pd.DataFrame:
     kept = slices.of_set(parts.workspace(), sha256)
     slice_bar.follow(kept)
     with st.container(horizontal=True, vertical_alignment="center"):
-        chosen = [i for i in st.session_state["chosen"] if i in known]
+        selected = st.session_state["chosen"]
+        chosen = [i for i in selected if i in known]
+        if selected and not chosen:
+            st.caption(f"None of the {len(selected):,} selected has a curve here", width="content")
         only = chosen and st.toggle(
             f"Only the selected: {len(chosen)} of {len(known)} curves", key="only_selected",
             help="The selection made on Gains, or the slice",

@@ -54,7 +54,7 @@ def gain_histogram(gains: pd.Series, mode: Mode) -> go.Figure:
             name=name,
             width=0.94 * (edges[1] - edges[0]),
             marker_color=colour,
-            customdata=ends[held],
+            customdata=ends[held].tolist(),
             hovertemplate="%{y} samples<br>gain %{customdata[0]:+.3f} to "
             f"%{{customdata[1]:+.3f}} ({name})<extra></extra>",
         )
@@ -156,6 +156,7 @@ def _marks(
                 text=_short(part["response"]),
                 hovertemplate="%{text}<br>gain %{y:+.3f}, rank %{x}<extra>%{customdata[1]}</extra>",
                 selectedpoints=points,
+                selected={"marker": {"size": 8}},
                 unselected={"marker": {"opacity": 0.25}},
             )
         )
