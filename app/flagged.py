@@ -33,9 +33,9 @@ def told(gains: Gains, marks: dict[str, str]) -> None:
         st.markdown(f"**You marked {len(marks):,}**: {words}.")
 
 
-def mark_buttons(run: Run, sample: str) -> None:
+def mark_buttons(sha256: str, sample: str) -> None:
     """What a person says of the sample; the same button again takes it back."""
-    said = reviews.marks(parts.workspace(), run).get(sample)
+    said = reviews.marks(parts.workspace(), sha256).get(sample)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption("Flagged by mistake?", width="content")
         for number, (mark, words) in enumerate(reviews.MARKS.items(), start=1):
@@ -43,12 +43,12 @@ def mark_buttons(run: Run, sample: str) -> None:
                 words.capitalize(), key=f"mark_{mark}", shortcut=str(number),
                 type="primary" if said == mark else "secondary",
             ):  # fmt: skip
-                put = partial(_put, run, sample, None if said == mark else mark)
+                put = partial(_put, sha256, sample, None if said == mark else mark)
                 parts.guarded(put)
 
 
-def _put(run: Run, sample: str, mark: str | None) -> None:
-    reviews.put(parts.workspace(), run, sample, mark)
+def _put(sha256: str, sample: str, mark: str | None) -> None:
+    reviews.put(parts.workspace(), sha256, sample, mark)
     st.rerun()
 
 

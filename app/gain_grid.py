@@ -2,14 +2,13 @@
 
 import hashlib
 from collections.abc import Callable
-from urllib.parse import urlencode
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app import selection, texts, urlstate
+from app import selection, texts
 from app.gain_table import Gains
 from u2a_core.runs import reviews
 
@@ -133,7 +132,7 @@ def _view(gains: Gains, page: np.ndarray, marks: dict[str, str], *, blurred: boo
 
 
 def export_menu(name: str, gains: Gains, rows: np.ndarray, marks: dict[str, str]) -> None:
-    """Files of what is listed and of what is selected, and a link to this view."""
+    """Files of what is listed and of what is selected."""
     chosen = gains.rows(st.session_state["chosen"])
     with st.popover("Export", icon=":material/download:"):
         for title, part in (("listed", rows), ("selected", chosen)):
@@ -145,9 +144,7 @@ def export_menu(name: str, gains: Gains, rows: np.ndarray, marks: dict[str, str]
                         mime, key=f"export_{title}_{kind}", disabled=not len(part),
                         on_click="ignore",
                     )  # fmt: skip
-        st.caption("A picture: the camera above it saves a PNG. A link to this view:")
-        base = (st.context.url or "").split("?")[0]
-        st.code(f"{base}?{urlencode(urlstate.choices())}", language=None, wrap_lines=True)
+        st.caption("A picture: the camera above it saves a PNG")
 
 
 def _file(kind: str, gains: Gains, rows: np.ndarray, marks: dict[str, str]) -> Callable[[], str]:

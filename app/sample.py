@@ -1,5 +1,7 @@
 """One sample in full: its texts, what was measured of it, its curves, and those like it."""
 
+from urllib.parse import urlencode, urlsplit
+
 import pandas as pd
 import streamlit as st
 
@@ -7,6 +9,9 @@ from app import flagged, neighbours, parts, texts
 from app.gain_table import Gains
 from u2a_core import figures
 from u2a_core.runs import Run
+
+LONGEST = 20_000
+"""Letters of a text that are shown."""
 
 
 def panel(run: Run, gains: Gains, among: list[str], *, of: str, blurred: bool) -> None:
@@ -31,15 +36,14 @@ def panel(run: Run, gains: Gains, among: list[str], *, of: str, blurred: bool) -
         return
     row = gains.frame.iloc[place]
     with st.container(border=True):
-        _head(gains, row, among, of)
+        _head(run, gains, row, among, of)
         read, facts = st.columns([3, 1])
         with read:
-            one = gains.frame.iloc[[place]]
-            texts.prompt_and_reply(one, wanted, blurred=blurred)
+            _texts(gains.frame.iloc[[place]], wanted, blurred=blurred)
         with facts:
             st.caption("Measured")
             st.markdown("  \n".join(_facts(row, len(gains))))
-        flagged.mark_buttons(run, wanted)
+        flagged.mark_buttons(str(run.report()["data"]["negatives_sha256"]), wanted)
         left, right = st.columns(2)
         with left:
             _curve(wanted, run)
@@ -49,7 +53,15 @@ def panel(run: Run, gains: Gains, among: list[str], *, of: str, blurred: bool) -
         _replies(run, row, blurred=blurred)
 
 
-def _head(gains: Gains, row: pd.Series, among: list[str], of: str) -> None:
+def _texts(one: pd.DataFrame, name: str, *, blurred: bool) -> None:
+    """Prompt and reply; of a very long one the beginning."""
+    cut = {text: one[text].str.slice(0, LONGEST) for text in ("prompt", "response")}
+    texts.prompt_and_reply(one.assign(**cut), name, blurred=blurred)
+    if any((one[text].str.len() > LONGEST).any() for text in cut):
+        st.caption(f"Cut at {LONGEST:,} letters; the export on Gains holds all.")
+
+
+def _head(run: Run, gains: Gains, row: pd.Series, among: list[str], of: str) -> None:
     """Which sample it is, and the arrows."""
     name = str(row["id"])
     place = among.index(name) if name in among else None
@@ -64,6 +76,16 @@ def _head(gains: Gains, row: pd.Series, among: list[str], of: str) -> None:
         after = among[place + 1] if place is not None and place + 1 < len(among) else None
         _arrow("←", "previous", "P", before)
         _arrow("→", "next", "N", after)
+        with st.popover("Link", icon=":material/link:"):
+            st.caption("This sample alone, in any tab that reaches the workbench")
+            st.code(_link(run, name), language=None, wrap_lines=True)
+
+
+def _link(run: Run, name: str) -> str:
+    """The address of the hidden page of a sample."""
+    here = urlsplit(st.context.url or "")
+    choices = urlencode({"run": parts.workspace().identify(run), "sample": name})
+    return f"{here.scheme}://{here.netloc}/sample?{choices}"
 
 
 def _arrow(title: str, about: str, shortcut: str, to: str | None) -> None:

@@ -39,6 +39,10 @@ def session(monkeypatch: pytest.MonkeyPatch, gains: gain_table.Gains) -> dict:
     return state
 
 
+def set_of(space: Workspace) -> str:
+    return str(space.find("demo-gains").report()["data"]["negatives_sha256"])
+
+
 def button(app: AppTest, label: str):
     return next(b for b in app.button if b.label == label)
 
@@ -240,12 +244,12 @@ def test_samples_are_marked_tallied_and_exported(space: Workspace, gains):
     app.run()
     app.button("mark_real").click().run()
     assert "**You marked 2**: 1 mistake, 1 real negative" in said(app)
-    kept = reviews.marks(space, space.find("demo-gains"))
+    kept = reviews.marks(space, set_of(space))
     table = gain_grid.exported(gains, gains.flagged, kept)
     assert table["mark"].tolist()[:3] == ["mistake", "real", ""]
     assert {"id", "prompt", "response", "gain", "gain_low", "gain_high"} <= set(table)
     app.button("mark_real").click().run()  # again: taken back
-    assert reviews.marks(space, space.find("demo-gains")) == {worst[0]: "mistake"}
+    assert reviews.marks(space, set_of(space)) == {worst[0]: "mistake"}
 
 
 def test_the_lists_precision_is_that_of_the_file_of_truth(space: Workspace, gains):
@@ -328,6 +332,20 @@ def test_markup_right_to_left_and_emoji_stand_as_they_are(space: Workspace):
     assert "<script>alert" not in panel
     assert "&lt;script&gt;alert(1)" in panel
     assert "🙂" in panel
+
+
+def test_a_very_long_reply_is_cut_in_the_panel_and_whole_in_the_export(space: Workspace):
+    shipped = space.find("demo-gains")
+    table = shipped.table("gains")
+    table.loc[0, "response"] = "ab " * 1_000_000 + "end"
+    run = Run.create(space.folder / "long", "gains", shipped.settings())
+    run.write_table("gains", table)
+    run.write_report(shipped.report())
+    app = opened("gains", run="long", sample=table.loc[0, "id"])
+    assert "Cut at 20,000 letters" in said(app)
+    assert sum(len(element.proto.body) for element in app.get("html")) < 60_000
+    gains = gain_table.of(run, "gain")
+    assert gain_grid.exported(gains, np.array([0]), {})["response"].iloc[0].endswith("end")
 
 
 # neighbours

@@ -12,6 +12,10 @@ from u2a_core.runs import Workspace, reviews, slices
 pytestmark = pytest.mark.browser
 
 
+def set_of(space: Workspace) -> str:
+    return str(space.find("demo-gains").report()["data"]["negatives_sha256"])
+
+
 def main(tab):
     """The page without Streamlit's own header."""
     return tab.get_by_test_id("stMain")
@@ -117,16 +121,18 @@ def test_ticks_select_and_the_keys_step_and_mark(server: Server, tab):
     expect(main(tab).get_by_role("button", name="Mistake")).to_have_attribute(
         "data-testid", "stBaseButton-primary"
     )
-    assert reviews.marks(space, space.find("demo-gains")) == {ids[0]: "mistake"}
+    assert reviews.marks(space, set_of(space)) == {ids[0]: "mistake"}
     search = tab.get_by_role("textbox", name="Search in prompt and reply")
     search.press_sequentially("n1")  # typed, no shortcut
     search.press("Enter")
     expect(tab.get_by_text(re.compile("listed (?!240)"))).to_be_visible()
     expect(tab.get_by_text(f"Sample {ids[0]}")).to_be_visible()
-    reviews.put(space, space.find("demo-gains"), ids[0], None)
+    reviews.put(space, set_of(space), ids[0], None)
 
 
-def test_what_is_seen_is_saved_as_csv_and_png(server: Server, tab):
+def test_what_is_seen_is_saved_as_csv_and_png_and_linked(server: Server, tab):
+    from playwright.sync_api import expect
+
     tab.goto(f"{server.url}/gains?run=demo-gains&sample=n001")
     picture = plot(tab, 1)
     picture.hover()
@@ -139,8 +145,12 @@ def test_what_is_seen_is_saved_as_csv_and_png(server: Server, tab):
     lines = csv.value.path().read_text("utf-8").splitlines()
     assert len(lines) == 241
     assert "gain_low" in lines[0]
-    link = tab.get_by_test_id("stCode").inner_text()
-    assert link.strip() == f"{server.url}/gains?run=demo-gains&sample=n001"
+    tab.keyboard.press("Escape")
+    main(tab).get_by_role("button", name="Link").click()
+    link = tab.get_by_test_id("stCode").inner_text().strip()
+    assert link == f"{server.url}/sample?run=demo-gains&sample=n001"
+    tab.goto(link)
+    expect(tab.get_by_text("Sample n001")).to_be_visible(timeout=30_000)
 
 
 def test_a_hundred_thousand_samples_stay_usable(server: Server, tab):

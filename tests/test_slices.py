@@ -10,6 +10,8 @@ from u2a_core.config import load_settings, override
 from u2a_core.errors import ConfigError, RunError
 from u2a_core.runs import Workspace, reviews, slices
 
+SET = "0a" * 32
+
 
 @pytest.fixture
 def space(tmp_path: Path) -> Workspace:
@@ -110,35 +112,36 @@ def test_unlearning_a_slice_is_unlearning_its_samples_with_equal_weights(
         weights({"ids": []})
 
 
-def test_marks_are_kept_taken_back_and_counted(space: Workspace, run):
+def test_marks_are_kept_taken_back_and_counted(space: Workspace):
     for sample, mark in (("n001", "mistake"), ("n002", "real"), ("n003", "mistake")):
-        reviews.put(space, run, sample, mark)
-    reviews.put(space, run, "n001", "unsure")
-    reviews.put(space, run, "n002", None)
-    assert reviews.marks(space, run) == {"n003": "mistake", "n001": "unsure"}
-    assert reviews.tally(reviews.marks(space, run)) == {"mistake": 1, "real": 0, "unsure": 1}
+        reviews.put(space, SET, sample, mark)
+    reviews.put(space, SET, "n001", "unsure")
+    reviews.put(space, SET, "n002", None)
+    assert reviews.marks(space, SET) == {"n003": "mistake", "n001": "unsure"}
+    assert reviews.tally(reviews.marks(space, SET)) == {"mistake": 1, "real": 0, "unsure": 1}
     with pytest.raises(RunError, match="must be one of"):
-        reviews.put(space, run, "n001", "perhaps")
+        reviews.put(space, SET, "n001", "perhaps")
+    with pytest.raises(RunError, match="64 hex"):
+        reviews.put(space, "../up", "n001", "real")
 
 
-def test_two_tabs_that_mark_at_once_lose_nothing(space: Workspace, run):
+def test_two_tabs_that_mark_at_once_lose_nothing(space: Workspace):
     def mark(first: int) -> None:
         for k in range(first, first + 20):
-            reviews.put(space, run, f"n{k:03}", "real")
+            reviews.put(space, SET, f"n{k:03}", "real")
 
     tabs = [Thread(target=mark, args=(first,)) for first in (0, 20)]
     for tab in tabs:
         tab.start()
     for tab in tabs:
         tab.join()
-    assert len(reviews.marks(space, run)) == 40
+    assert len(reviews.marks(space, SET)) == 40
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path):
     (tmp_path / "file").write_text("")
     space = Workspace(tmp_path / "file" / "runs")
-    run = space.find("demo-gains")
     with pytest.raises(RunError, match="must be writable"):
-        slices.save(space, run, "a", ["n001"])
+        slices.save(space, space.find("demo-gains"), "a", ["n001"])
     with pytest.raises(RunError, match="must be writable"):
-        reviews.put(space, run, "n001", "real")
+        reviews.put(space, SET, "n001", "real")

@@ -133,7 +133,7 @@ def _linked(name: str, measure: str) -> None:
     selection.begin(sha256)
     selection.settle(name, measure, gains)
     slice_bar.follow(kept)
-    blurred, marks = texts.blurred(sha256), reviews.marks(parts.workspace(), run)
+    blurred, marks = texts.blurred(sha256), reviews.marks(parts.workspace(), sha256)
     _pictures(gains, blurred=blurred)
     tools = st.container(horizontal=True, vertical_alignment="bottom")
     rows = gain_grid.listed(gains, tools)
