@@ -252,6 +252,15 @@ def test_samples_are_marked_tallied_and_exported(space: Workspace, gains):
     assert reviews.marks(space, set_of(space)) == {worst[0]: "mistake"}
 
 
+def test_a_mark_that_cannot_be_kept_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("U2A_RUNS", str(tmp_path / "file" / "runs"))
+    app = opened("gains", run="demo-gains", sample="n001")
+    app.button("mark_real").click().run()
+    assert "must be writable" in app.error[0].value
+    assert not app.exception
+
+
 def test_the_lists_precision_is_that_of_the_file_of_truth(space: Workspace, gains):
     run = space.find("demo-gains")
     lines = run.settings().local_paths()["data.truth"].read_text().splitlines()
@@ -386,8 +395,8 @@ def test_large_sets_are_drawn_in_buckets_that_hold_every_sample():
              if row[0] == ""]  # fmt: skip
     assert sum(last - first + 1 for first, last in ranks) == n
     assert sum(len(t.x) for t in drawn.data) < 5_000
-    rings = next(t for t in drawn.data if t.name and t.name.startswith("selected"))
-    assert (list(rings.x), rings.name) == ([8, 19_991], "selected (2)")
+    halo = next(t for t in drawn.data if t.name and t.name.startswith("selected"))
+    assert (list(halo.x), halo.name) == ([8, 19_991], "selected (2)")
     marked = {row[0] for t in drawn.data if t.mode == "markers" for row in t.customdata}
     assert {"0", "99", "19999"} <= marked
     assert any("K = 500" in a.text for a in drawn.layout.annotations)

@@ -118,10 +118,8 @@ def _numbers(run: Run, gains: Gains) -> None:
 @st.fragment
 def linked(name: str, measure: str) -> None:
     """Pictures ↔ table ↔ sample: the same samples selected, by id."""
-    if urlstate.unsaved():  # a fragment runs without the entry, which tells the address
-        st.rerun()
     parts.guarded(lambda: _linked(name, measure))
-    if urlstate.unsaved():
+    if urlstate.unsaved():  # a fragment runs without the entry, which tells the address
         st.rerun()
 
 

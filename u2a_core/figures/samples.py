@@ -84,10 +84,10 @@ def rank_plot(
     if len(table) > MOST_MARKERS:
         if "gain_low" in table:
             _interval_band(figure, table, mode)
-        _buckets(figure, table, mode)
-        _marks(figure, table, mode, _extremes(len(table)), legend=False)
         if selected:
             _selection(figure, table, mode, selected)
+        _buckets(figure, table, mode)
+        _marks(figure, table, mode, _extremes(len(table)), legend=False)
     else:
         _marks(figure, table, mode, np.arange(len(table)), selected=selected)
     if top:
@@ -209,16 +209,14 @@ def _extremes(count: int) -> np.ndarray:
 
 
 def _selection(figure: go.Figure, table: pd.DataFrame, mode: Mode, selected: Sequence[str]) -> None:
-    """What is chosen of many: rings, evenly thinned out where they are too many to draw."""
+    """What is chosen of many: a halo behind the line; too many are evenly thinned out."""
     places = np.flatnonzero(table["id"].isin(selected).to_numpy())
     drawn = places[np.unique(np.linspace(0, len(places) - 1, _MOST_DRAWN).astype(int))]
     rows = table.iloc[drawn]
     few = f", {len(drawn):,} drawn" if len(drawn) < len(places) else ""
     figure.add_scatter(
         x=drawn + 1, y=rows["gain"], mode="markers", name=f"selected ({len(places):,}{few})",
-        marker={
-            "color": METHODS[mode][""], "size": 9, "symbol": "circle-open", "line": {"width": 1.5}
-        },
+        marker={"color": METHODS[mode][""], "size": 14, "opacity": 0.35},
         customdata=np.column_stack([rows["id"], _short(rows["id"])]),
         hovertemplate="gain %{y:+.3f}, rank %{x}<extra>%{customdata[1]}</extra>",
     )  # fmt: skip
