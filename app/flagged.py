@@ -28,7 +28,7 @@ def told(gains: Gains, marks: dict[str, str]) -> None:
     )
     if marks:
         said = reviews.tally(marks)
-        words = ", ".join(f"{n:,} {reviews.MARKS[mark]}" for mark, n in said.items() if n)
+        words = ", ".join(f"{reviews.MARKS[mark]} {n:,}" for mark, n in said.items() if n)
         st.markdown(f"**You marked {len(marks):,}**: {words}.")
 
 
@@ -61,7 +61,7 @@ def evaluation(run: Run, gains: Gains) -> None:
     file = run.settings().local_paths().get("data.truth")
     if file is None or not len(gains.flagged):
         return
-    with st.expander("Evaluation: how many of this list are mistakes indeed"):
+    with st.expander("Evaluation: how many of this list are mistakes indeed", key="evaluation"):
         truth = _truth(gains, gains.key, str(file), fingerprint(file))
         hits = truth[gains.flagged]
         counts = [k for k in _AT if k < len(hits)] + [len(hits)]

@@ -243,7 +243,7 @@ def test_samples_are_marked_tallied_and_exported(space: Workspace, gains):
     app.query_params["sample"] = worst[1]
     app.run()
     app.button("mark_real").click().run()
-    assert "**You marked 2**: 1 mistake, 1 real negative" in said(app)
+    assert "**You marked 2**: mistake 1, real negative 1" in said(app)
     kept = reviews.marks(space, set_of(space))
     table = gain_grid.exported(gains, gains.flagged, kept)
     assert table["mark"].tolist()[:3] == ["mistake", "real", ""]
