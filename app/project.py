@@ -39,11 +39,11 @@ def chosen() -> str:
 def choice() -> None:
     """The control that chooses the project."""
     picked = st.segmented_control(
-        "Project", list(NAMES), default=chosen(), key="project_choice",
+        "Project", list(NAMES), default=chosen(), key="project_choice", required=True,
         format_func=lambda name: NAMES[name].capitalize(),
         help="Jobs are launched with this project's model and files",
     )  # fmt: skip
-    st.session_state["project"] = picked or chosen()
+    st.session_state["project"] = picked
 
 
 def settings() -> Settings:

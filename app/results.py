@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import parts, project, runview
+from app import access, parts, project, runview
 from u2a_core import figures, jobs, table
 from u2a_core.config import Settings, there
 from u2a_core.errors import RunError
@@ -191,7 +191,10 @@ def _evaluate(chosen: Run, other: Run | None) -> None:
             st.caption(why)
         if st.button("Start", type="primary", icon=":material/play_arrow:", disabled=bool(why)):
             run_ = jobs.launch(
-                parts.workspace().folder, "evaluate", evaluation_settings(run, chosen)
+                parts.workspace().folder,
+                "evaluate",
+                evaluation_settings(run, chosen),
+                env=access.environment(),
             )
             st.session_state["evaluating"] = parts.workspace().identify(run_)
             st.rerun()

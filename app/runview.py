@@ -4,7 +4,7 @@ import time
 
 import streamlit as st
 
-from app import parts
+from app import access, parts
 from u2a_core import jobs
 from u2a_core.config import Settings
 from u2a_core.errors import RunError
@@ -137,7 +137,7 @@ def _at_rest(run: Run, name: str, status: Status) -> None:
             help="Continues from the last checkpoint, to the same result",
         ):  # fmt: skip
             if not run.lock.alive and not run.finished:  # a second click finds it at work
-                jobs.begin(run)
+                jobs.begin(run, env=access.environment())
             st.rerun()
         with st.popover("Delete", icon=":material/delete:"):
             st.markdown(f"Delete **{parts.plain(name)}** with its tables and its model?")
@@ -157,7 +157,7 @@ def _log(run: Run, *, expanded: bool = False) -> None:
 
 def launch(command: str, settings: Settings) -> None:
     """Starts a job and shows it."""
-    run = jobs.launch(parts.workspace().folder, command, settings)
+    run = jobs.launch(parts.workspace().folder, command, settings, env=access.environment())
     st.session_state["run"] = parts.workspace().identify(run)
     st.session_state["sample"] = None
 

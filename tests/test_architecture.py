@@ -41,6 +41,7 @@ FLOORS = {
     "table": 9.2,
     "results": 9.3,
     "commands": 9.5,
+    "estimate": 9.8,
     "jobs": 10.5,
     "report": 10,
     "demo": 10,
@@ -101,7 +102,18 @@ def test_heavy_libraries_stay_where_they_belong(library: str, allowed: set[str])
 
 @pytest.mark.parametrize(
     "module",
-    ["runs", "jobs", "figures", "config", "data", "types", "metrics", "demo.world", "ablation"],
+    [
+        "runs",
+        "jobs",
+        "figures",
+        "config",
+        "data",
+        "types",
+        "metrics",
+        "demo.world",
+        "ablation",
+        "estimate",
+    ],
 )
 def test_what_the_workbench_reads_imports_no_torch(module: str):
     code = (

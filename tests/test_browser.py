@@ -2,13 +2,12 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from workbench import Server
 
-from u2a_core.runs import Workspace, demo_assets
+from u2a_core.runs import Workspace
 
 pytestmark = pytest.mark.browser
 
@@ -137,39 +136,6 @@ def test_gains_are_recomputed_by_one_click(server: Server, tab):
         for r in (run, Workspace(server.folder).find("demo-gains"))
     )
     assert new.corr(old) > 0.99
-
-
-@pytest.fixture
-def own_project(server: Server) -> Iterator[None]:
-    """Other tests work on the demo."""
-    yield
-    (server.folder / ".draft.yaml").unlink(missing_ok=True)
-
-
-def test_a_faulty_file_is_told_by_its_line_and_nothing_typed_is_lost(
-    server: Server, tab, own_project: None, tmp_path: Path
-):
-    from playwright.sync_api import expect
-
-    good = (demo_assets() / "data" / "negatives.jsonl").read_text().splitlines()[:20]
-    (tmp_path / "mine.jsonl").write_text("\n".join([*good[:16], "{broken", *good[17:]]))
-    tab.goto(server.url)
-    tab.get_by_role("button", name="Use my own data").click()
-    typed = tab.get_by_role("textbox", name="Preference pairs: path or hub id")
-    typed.fill("/nowhere/pairs")
-    uploads = tab.locator("input[type=file]")
-    uploads.first.set_input_files(str(tmp_path / "mine.jsonl"))
-    expect(tab.get_by_text("mine.jsonl")).to_be_visible()
-    tab.get_by_role("button", name="Check and save").click()
-    expect(tab.get_by_text("Saved. Before a job can run")).to_be_visible(timeout=30_000)
-    expect(tab.get_by_text("line 17: not valid JSON")).to_be_visible()
-    expect(typed).to_have_value("/nowhere/pairs")
-    (tmp_path / "empty.csv").write_text("")
-    uploads.first.set_input_files(str(tmp_path / "empty.csv"))
-    expect(tab.get_by_text("empty.csv")).to_be_visible()
-    tab.get_by_role("button", name="Check and save").click()
-    told = tab.get_by_text("must hold at least one record; it is empty")
-    expect(told.first).to_be_visible(timeout=30_000)
 
 
 def test_launch_watch_reload_stop_resume_compare(server: Server, tab):

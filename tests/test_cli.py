@@ -314,7 +314,7 @@ def test_data_tells_faults_by_line_and_exits_2_on_an_unusable_file(u2a, own: Pat
     assert u2a("data", config=own)[0] == 0
     spoil(own, "broken line 17")
     code, out, _ = u2a("data", "--json", config=own)
-    negatives = json.loads(out)[0]
+    negatives = json.loads(out)["files"][0]
     assert code == 0
     assert [fault["line"] for fault in negatives["faults"]] == [17]
     spoil(own, "empty file")

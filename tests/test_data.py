@@ -196,13 +196,15 @@ def test_faults_of_retain_and_prompt_files_are_told(tmp_path: Path):
     for load in (load_retain, load_prompts):
         found, faults = load(file, on_fault="skip")
         assert (len(found), [fault.line for fault in faults]) == (1, [2])
-    reports = inspect_data(DataSettings(negatives=str(file), retain=str(file), prompts=str(file)))
+    data = DataSettings(negatives=str(file), retain=str(file), prompts=str(file))
+    reports = inspect_data(data).files
     assert [len(report.faults) for report in reports] == [1, 1, 1]
 
 
 def test_a_bad_file_does_not_hide_the_others(tmp_path: Path):
     good = lines(tmp_path / "n.jsonl", ROW)
-    reports = inspect_data(DataSettings(negatives=str(good), prompts=str(tmp_path / "no")))
+    data = DataSettings(negatives=str(good), prompts=str(tmp_path / "no"))
+    reports = inspect_data(data).files
     assert [bool(report.error) for report in reports] == [False, True]
     assert reports[0].usable == 1
 

@@ -11,7 +11,7 @@ from u2a_core.data.encode import batches, conversation_ids, encode, prompt_ids
 from u2a_core.errors import ConfigError, DataError, ModelError
 from u2a_core.losses import response_log_probs
 from u2a_core.models import Generator, Policy, RewardModel, load_policy, load_reward, save_policy
-from u2a_core.models.policy import load_tokenizer
+from u2a_core.models.loading import load_tokenizer
 from u2a_core.types import Message, Sample, user_prompt
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from u2a_core import params
 from u2a_core.curvature import Ridge, implied_lam
-from u2a_core.errors import ConfigError
+from u2a_core.errors import ConfigError, NumericalError
 from u2a_core.losses import GradientAscent, response_log_probs
 from u2a_core.testing import TinyPolicy, random_batch
 
@@ -100,3 +100,10 @@ def test_implied_lambda_makes_the_ridge_solution_that_many_gradient_steps():
     """On a linear loss, `steps` of `rate` move θ by rate·steps·g; the proximal optimum by g/2λ."""
     lam = implied_lam(0.05, 30)
     assert Ridge(lam).solve(A).value["x"].tolist() == pytest.approx([1.5, 3.0])
+
+
+@pytest.mark.parametrize("length", [math.inf, math.nan])
+def test_a_direction_without_a_finite_step_is_told(length: float):
+    point = {"x": torch.tensor([1e-30])}
+    with pytest.raises(NumericalError, match="must have a finite direction"):
+        params.hessian_vector_product(lambda at: at, point, {"x": torch.tensor([length])})

@@ -39,7 +39,8 @@ def objective_prompts(
 ) -> list[Prompt]:
     """The prompts on which replies are sampled and rewarded, each once."""
     if settings.data.objective_prompts:
-        found, _ = load_prompts(settings.data.objective_prompts)
+        columns = settings.data.columns_of("objective_prompts")
+        found, _ = load_prompts(settings.data.objective_prompts, columns=columns)
     else:
         found = [item.prompt for item in pairs or negatives.samples]
     return list(dict.fromkeys(found))
@@ -69,7 +70,11 @@ def load_objective(
 def sampled_reward(settings: Settings, policy: Policy, prompts: list[Prompt]) -> SampledReward:
     """Eq. 1 on at most objective.max_prompts of the prompts, whatever J is."""
     return SampledReward(
-        sampler=Generator(policy.tokenizer, settings.objective.max_new_tokens),
+        sampler=Generator(
+            policy.tokenizer,
+            settings.objective.max_new_tokens,
+            rows=settings.objective.generation_rows,
+        ),
         prompts=tuple(_drawn(prompts, settings)),
         reward=load_reward(settings.objective.reward, settings.model),
         samples=settings.objective.samples,

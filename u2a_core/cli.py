@@ -36,7 +36,8 @@ usage: u2a COMMAND [CONFIG.yaml] [--section.field VALUE ...] [--out DIR] [--resu
   app         the workbench in the browser
   demo        the main job on the embedded scenario: gains, reweighting, unlearning, comparison
   build-demo  make the embedded scenario again (trains its models; minutes)
-  data        validate and preview the data of a config: counts, faults by line
+  data        the data of a config: counts, faults by line, what sets share; --preview N tokens
+  estimate    memory and time of the commands on a config, before anything is loaded
   gains       the marginal gain of every negative sample
   impact      impact curves: what unlearning one sample alone changes, predicted and measured
   ablate      Top-K by gains against random, all, a reward filter and optimized weights
@@ -85,6 +86,7 @@ def _dispatch(arguments: list[str]) -> int:
         "demo": _demo,
         "build-demo": _build_demo,
         "data": _data,
+        "estimate": _estimate,
         "reproduce": _reproduce,
         "table": _table,
         **{name: _on_settings(name) for name in COMMANDS},
@@ -196,10 +198,18 @@ def _build_demo(arguments: list[str]) -> int:
 
 
 def _data(arguments: list[str]) -> int:
-    from u2a_core.report import show_data
+    from u2a_core.report import DataOptions, show_data
 
-    place, settings = place_and_settings("data", arguments)
-    return show_data(settings.data, as_json=place.json)
+    chosen, settings = place_and_settings("data", arguments, DataOptions)
+    return show_data(settings, chosen)
+
+
+def _estimate(arguments: list[str]) -> int:
+    """`u2a estimate CONFIG.yaml [--section.field VALUE ...] [--json]`."""
+    from u2a_core.report import show_estimate
+
+    place, settings = place_and_settings("estimate", arguments)
+    return show_estimate(settings, as_json=place.json)
 
 
 def _table(arguments: list[str]) -> int:

@@ -23,6 +23,18 @@ class ModelError(U2AError):
     """A model, tokenizer or reward function cannot be loaded or used."""
 
 
+class TokenError(ModelError):
+    """A model of the hub is shown to those only who are logged in with a token."""
+
+
+class AccessError(ModelError):
+    """A model of the hub whose terms must be accepted first, at its page, which the text names."""
+
+
+class MemoryShortageError(ModelError):
+    """A job needs more memory than there is."""
+
+
 class RunError(U2AError):
     """A run directory cannot be read, written or resumed."""
 

@@ -90,7 +90,9 @@ class Experiment:
     def test_prompts(self) -> tuple[Prompt, ...]:
         """Prompts for the comparison; empty where none are given."""
         return tuple(
-            load_prompts(self.settings.data.prompts)[0] if self.settings.data.prompts else ()
+            load_prompts(data.prompts, columns=data.columns_of("prompts"))[0]
+            if (data := self.settings.data).prompts
+            else ()
         )
 
     @cached_property
@@ -129,7 +131,13 @@ def sampled_replies(
         tick: told before each batch how many replies are there, and of how many; may raise.
     """
     objective, samples = settings.objective, settings.evaluation.samples
-    generator = Generator(policy.tokenizer, objective.max_new_tokens, objective.temperature, tick)
+    generator = Generator(
+        policy.tokenizer,
+        objective.max_new_tokens,
+        objective.temperature,
+        objective.generation_rows,
+        tick,
+    )
     seed = settings.seed + _EVALUATION_SEED
     rollouts = generator(policy.model, prompts, samples=samples, seed=seed)
     return pd.DataFrame(
@@ -153,13 +161,18 @@ def load_experiment(settings: Settings, last: Experiment | None = None) -> Exper
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)  # the initial adapter, where there is one
-    if not settings.data.negatives:
+    data = settings.data
+    if not data.negatives:
         raise ConfigError("data.negatives must name a file of negative samples; got nothing.")
-    negatives = load_negatives(settings.data.negatives)
+    negatives = load_negatives(data.negatives, columns=data.columns_of("negatives"))
     truth = _truth(settings, negatives)
-    pairs = load_preferences(settings.data.preferences)[0] if settings.data.preferences else []
+    pairs = (
+        load_preferences(data.preferences, columns=data.columns_of("preferences"))[0]
+        if data.preferences
+        else []
+    )
     asked = objective_prompts(settings, negatives, pairs)
-    kept = load_retain(settings.data.retain)[0] if settings.data.retain else []
+    kept = load_retain(data.retain, columns=data.columns_of("retain"))[0] if data.retain else []
     if settings.inner.samples_per_step > len(negatives):
         raise ConfigError(
             f"inner.samples_per_step must be at most the {len(negatives)} negative samples; got "

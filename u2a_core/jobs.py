@@ -13,9 +13,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from u2a_core.types import Progress
 
 ACTIVE = ("queued", "running", "stopping")
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 _AGAIN_S = 5.0
 """A launch within so many seconds of the same one is the same click."""
 _POLL_S = 0.2
@@ -37,10 +39,19 @@ _ENDING_S = 10.0
 """How long a process may take to end after its last word."""
 
 
-def launch(folder: Path, command: str, settings: Settings) -> Run:
+def launch(
+    folder: Path, command: str, settings: Settings, *, env: Mapping[str, str] = _NOTHING
+) -> Run:
     """A new job, or the one that was just launched or is at work with the same settings.
 
     Three quick clicks, or two tabs, thus begin one job.
+
+    Args:
+        folder: of the runs.
+        command: of `u2a`.
+        settings: of the command.
+        env: what the process finds in its environment, beside this one's: a token, which is
+            written nowhere.
 
     Raises:
         RunError: if the folder cannot be written.
@@ -50,12 +61,16 @@ def launch(folder: Path, command: str, settings: Settings) -> Run:
             if _same(run, command, settings):
                 return run
         run = Run.create(_free(folder, _name(command, settings)), command, settings)
-        _begin(run)
+        _begin(run, env)
         return run
 
 
-def begin(run: Run) -> None:
+def begin(run: Run, *, env: Mapping[str, str] = _NOTHING) -> None:
     """Starts the run's process, or continues it from its checkpoint.
+
+    Args:
+        run: to begin.
+        env: as for `launch`.
 
     Raises:
         RunError: if a process works on it already, or it is finished.
@@ -64,7 +79,7 @@ def begin(run: Run) -> None:
     with _launching(run.path.parent):
         if run.finished or run.lock.alive:
             raise RunError(f"{run.path} must be at rest to begin; it is {run.status().state}.")
-        _begin(run)
+        _begin(run, env)
 
 
 def _let_go(run: Run) -> None:
@@ -84,7 +99,7 @@ def _launching(folder: Path) -> Iterator[None]:
             yield
 
 
-def _begin(run: Run) -> None:
+def _begin(run: Run, env: Mapping[str, str]) -> None:
     command = [sys.executable, "-m", "u2a_core.cli", run.config()["command"], "--run", run.path]
     run.write_status("queued")
     with writing(run.log_file), run.log_file.open("ab") as log:
@@ -94,10 +109,15 @@ def _begin(run: Run) -> None:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=environment_of(env),
         )
     run.lock.assign(process.pid)
     threading.Thread(target=process.wait, daemon=True).start()  # no zombie is left
+
+
+def environment_of(more: Mapping[str, str]) -> dict[str, str]:
+    """A job's environment: this process's with more in it."""
+    return {**os.environ, **more, "PYTHONUNBUFFERED": "1"}
 
 
 def stop(run: Run) -> None:

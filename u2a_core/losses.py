@@ -35,7 +35,7 @@ def output_embedding(model: nn.Module) -> nn.Module | None:
 
 
 @contextmanager
-def _projecting_only(head: nn.Module, positions: Int[Tensor, " tokens"]) -> Iterator[None]:
+def projecting_only(head: nn.Module, positions: Int[Tensor, " tokens"]) -> Iterator[None]:
     """While open, `head` sees only the given positions of its input, as (1, tokens, h)."""
 
     def gather(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -69,7 +69,7 @@ def response_log_probs(model: nn.Module, batch: Batch) -> TokenLogProbs:
     if head is None:
         logits = model(input_ids=batch.input_ids).logits.flatten(0, 1)[positions]
     else:
-        with _projecting_only(head, positions):
+        with projecting_only(head, positions):
             logits = model(input_ids=batch.input_ids, use_cache=False).logits[0]
     targets = batch.labels[:, 1:][batch.labels[:, 1:] != IGNORED]
     rows = positions // batch.labels.shape[1]

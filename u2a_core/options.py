@@ -57,20 +57,28 @@ def options(kind: Any, arguments: list[str], *, prog: str) -> Any:
     return options
 
 
-def place_and_settings(command: str, arguments: list[str]) -> tuple[Place, Settings]:
-    """`CONFIG.yaml [--section.field VALUE …] [--out DIR] …`; the words override the file."""
+def place_and_settings(
+    command: str, arguments: list[str], kind: Any = Place
+) -> tuple[Any, Settings]:
+    """`CONFIG.yaml [--section.field VALUE …] [--out DIR] …`; the words override the file.
+
+    Args:
+        command: as it was called.
+        arguments: what follows it.
+        kind: the options that are no settings.
+    """
     from u2a_core.config import load_settings, override
 
     prog = f"u2a {command}"
     if {"-h", "--help"} & set(arguments):
-        _show_settings_help(prog)
+        _show_settings_help(prog, kind)
     if not arguments or arguments[0].startswith("-"):
         raise ConfigError(f"{prog} must be given a settings file. {prog} CONFIG.yaml")
-    place, words = parse(Place, arguments[1:], prog=prog)
+    place, words = parse(kind, arguments[1:], prog=prog)
     return place, override(load_settings(Path(arguments[0])), words)
 
 
-def _show_settings_help(prog: str) -> None:
+def _show_settings_help(prog: str, kind: Any) -> None:
     """Every setting with its default and its meaning; ends the process."""
     import tyro
 
@@ -78,5 +86,5 @@ def _show_settings_help(prog: str) -> None:
 
     # made here, because the settings' class and tyro are imported only when a command needs them
     option = Annotated[Settings, tyro.conf.arg(name="")]
-    call = make_dataclass("Call", [("settings", option)], bases=(Place,), kw_only=True, frozen=True)
+    call = make_dataclass("Call", [("settings", option)], bases=(kind,), kw_only=True, frozen=True)
     tyro.cli(call, args=["--help"], prog=f"{prog} CONFIG.yaml", default=call(settings=Settings()))

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from u2a_core.errors import NumericalError
+
 if TYPE_CHECKING:
     from u2a_core.types import Parameters
 
@@ -118,6 +120,9 @@ def hessian_vector_product(
 
     Returns:
         (∇f(θ + εv) − ∇f(θ − εv)) / 2ε, with an error of order ε².
+
+    Raises:
+        NumericalError: if the norms leave no finite ε above 0.
     """
     length = norm(direction)
     if length == 0:
@@ -125,6 +130,11 @@ def hessian_vector_product(
     wide = all(tensor.dtype == torch.float64 for tensor in point.values())
     step = step or (1e-5 if wide else 1e-3)
     epsilon = step * (1 + norm(point)) / length
+    if not 0 < epsilon < math.inf:  # also catches NaN
+        raise NumericalError(
+            f"A Hessian-vector product must have a finite direction; got ‖v‖ = {length:.3g} at "
+            f"‖θ‖ = {norm(point):.3g}. Lower the learning rate, or raise inner.lam."
+        )
     ahead = gradient_at(axpy(epsilon, direction, point))
     behind = gradient_at(axpy(-epsilon, direction, point))
     return scale(axpy(-1.0, behind, ahead), 0.5 / epsilon)

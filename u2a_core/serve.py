@@ -44,7 +44,7 @@ def serve(place: Place) -> NoReturn:
         "client.toolbarMode": "viewer",
         "theme.metricValueFontSize": "1.7rem",
         "theme.light.primaryColor": "#0072B2",
-        "theme.dark.primaryColor": "#56B4E9",
+        "theme.dark.primaryColor": "#1778B8",
     }
     words = [f"--{name}={value}" for name, value in options.items()]
     os.environ["U2A_RUNS"] = str(place.runs.resolve())

@@ -69,10 +69,11 @@ class PreferencePair:
 
 @dataclass(frozen=True)
 class Fault:
-    """A record that was dropped or changed while loading, and why."""
+    """A record that was dropped while loading, why, and how it begins."""
 
     line: int
     reason: str
+    text: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import ablation_view, forms, launching, parts, project, runview, urlstate
 from u2a_core import ablation, figures, jobs
-from u2a_core.config import Settings, parse_settings, there
+from u2a_core.config import Part, Settings, parse_settings, there
 from u2a_core.data import load_negatives
 from u2a_core.errors import U2AError
 from u2a_core.runs import Run
@@ -75,7 +75,8 @@ def _size(settings: Settings) -> str:
     source, seeds = settings.data.negatives, settings.ablation.seeds
     if not there(Path(source)):
         return "The number of runs is known once the negatives are downloaded."
-    n = _count(source, Path(source).stat().st_mtime)
+    columns = settings.data.columns_of("negatives")
+    n = _count(source, dict(columns), Path(source).stat().st_mtime)
     runs, ks = len(ablation.plan(settings, n)), ablation.grid(settings, n)
     return (
         f"Makes **{runs} runs** on {n} negatives, K = {', '.join(map(str, ks))}, "
@@ -85,8 +86,8 @@ def _size(settings: Settings) -> str:
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
-def _count(source: str, changed: float) -> int:
-    return len(load_negatives(source))
+def _count(source: str, columns: dict[Part, str], changed: float) -> int:
+    return len(load_negatives(source, columns=columns))
 
 
 def _watch() -> None:

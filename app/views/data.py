@@ -1,50 +1,47 @@
 """Data: the demo's files or the user's own; what is usable, faults by line, what J needs."""
 
-import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from app import parts, project
-from u2a_core.config import DataSettings, Settings
-from u2a_core.data import DataReport, inspect_data, is_hub_id, load_negatives, replace_file
+from app import dataset_view, datasets, parts, project, texts
+from app.dataset_view import TITLES
+from u2a_core import figures
+from u2a_core.config import DataSettings, EvaluationSettings, Part, SetName, Settings
+from u2a_core.data import EVALUATED, DataReport, Inspection, inspect_data, is_hub_id
 from u2a_core.errors import U2AError
-from u2a_core.runs.files import writing
-from u2a_core.types import prompt_text
 
-ROLES = {
-    "negatives": ("Negatives", "replies to unlearn, with their prompts; needed"),
-    "preferences": (
-        "Preference pairs",
-        "prompt, chosen, rejected. Needed where J compares pairs; else optional: J uses the prompts"
-    ),
-    "objective_prompts": (
-        "Prompts for J",
-        "optional: J samples replies to these; else to the prompts of the pairs or the negatives"
-    ),
-    "retain": ("Retain set", "replies whose skill must survive. Needed by GradDiff; else optional"),
-    "prompts": (
-        "Test prompts",
-        "for the comparison before and after, never for a decision. Optional; Compare needs them"
-    ),
+ROLES: dict[SetName, str] = {
+    "negatives": "replies to unlearn, with their prompts; needed",
+    "preferences":
+        "prompt, chosen, rejected. Needed where J compares pairs; else optional, for their prompts",
+    "objective_prompts":
+        "optional: J samples replies to these; else to the prompts of the pairs or the negatives",
+    "retain": "replies whose skill must survive. Needed by GradDiff; else optional",
+    "prompts":
+        "for the comparison before and after, never for a decision. Optional; Compare needs them",
 }  # fmt: skip
-KINDS = ("jsonl", "json", "csv", "parquet", "txt")
-MOST_ROWS = 1_000
-SHOWN_FAULTS = 10
-NUMBER = 150
+_SAVED, _TOLD = "data_saved", "data_told"
 
 
 def page() -> None:
     """The page."""
     st.title("Data")
     project.choice()
-    if project.chosen() == "own":
+    own = project.chosen() == "own"
+    if own:
         _own()
         if not project.draft_file().exists():
             return
-    _reports(project.settings())
+    settings = project.settings()
+    inspection = _inspection(settings)
+    if own and st.session_state.pop(_SAVED, False):
+        project.saved(settings, _unreadable(inspection, settings))
+    _sets(inspection, settings, own=own)
+    _evaluation(inspection, settings)
 
 
 def _own() -> None:
@@ -53,11 +50,15 @@ def _own() -> None:
     with st.form("own", border=True):
         st.subheader("Files")
         st.caption(
-            "JSONL, JSON, CSV or Parquet; prompts also as lines of text. Upload a file, or name it."
+            "JSONL, JSON, CSV or Parquet; prompts also as lines of text. Upload a file of at most "
+            f"{datasets.LIMIT_MB} MB, or name a path on this machine or a set on the hub. Columns "
+            "with other names are chosen once the file is there."
         )
-        files = {role: _file_field(role, draft) for role in ROLES}
-        if st.form_submit_button("Check and save", type="primary"):
-            _save(draft, files)
+        for role in ROLES:
+            _file_field(role, draft)
+        st.form_submit_button("Check and save", type="primary", on_click=_save, args=(draft,))
+    if told := st.session_state.pop(_TOLD, ""):
+        st.error(parts.plain(told))
     if project.draft_file().exists():
         st.download_button(
             "settings.yaml", project.draft_file().read_text("utf-8"), "settings.yaml",
@@ -65,142 +66,214 @@ def _own() -> None:
         )  # fmt: skip
 
 
-def _file_field(role: str, draft: Settings) -> tuple[Any, str]:
+def _upload_key(role: str) -> str:
+    """Of the uploader, which begins anew once its file is kept."""
+    return f"own_upload_{role}_{st.session_state.get('own_uploads', 0)}"
+
+
+def _file_field(role: SetName, draft: Settings) -> None:
     """An upload or a path for one file."""
-    title, about = ROLES[role]
+    state, key, kept = st.session_state, f"own_path_{role}", getattr(draft.data, role)
+    if state.get(f"{key}_kept") != kept:  # a first visit, or it was changed elsewhere
+        state[key] = state[f"{key}_kept"] = kept
+    title = TITLES[role]
     left, right = st.columns([3, 2], vertical_alignment="bottom")
-    upload = left.file_uploader(
-        f"**{title}**: {about}", type=list(KINDS), key=f"own_upload_{role}", max_upload_size=200
-    )
-    path = right.text_input(
-        f"{title}: path or hub id", getattr(draft.data, role), key=f"own_path_{role}",
+    left.file_uploader(
+        f"**{title}**: {ROLES[role]}", type=list(datasets.KINDS), key=_upload_key(role),
+        max_upload_size=datasets.LIMIT_MB,
+    )  # fmt: skip
+    right.text_input(
+        f"{title}: path or hub id", key=key, persist_state="session",
         help="On this machine; an upload takes its place",
     )  # fmt: skip
-    return upload, path
 
 
-def _save(draft: Settings, files: dict[str, tuple[Any, str]]) -> None:
+def _save(draft: Settings) -> None:
     """Keeps the project's settings, or says what is missing; nothing typed is lost."""
-    raw = draft.model_dump(mode="json")
-    for role, (upload, typed) in files.items():
-        raw["data"][role] = typed.strip() if upload is None else str(_stored(upload))
+    state, files = st.session_state, dict[str, str]()
     try:
-        settings = project.write_draft(raw)
-        unread = _unreadable(settings)
+        for role in ROLES:
+            upload, typed = state.get(_upload_key(role)), state.get(f"own_path_{role}") or ""
+            files[role] = typed.strip() if upload is None else str(datasets.store(upload))
+        _keep(draft, files, {})
     except U2AError as error:
-        st.error(parts.plain(str(error)))
+        state[_TOLD] = str(error)
         return
-    project.saved(settings, unread)
+    state["own_uploads"] = state.get("own_uploads", 0) + 1
+    state[_SAVED] = True
 
 
-def _unreadable(settings: Settings) -> list[str]:
+def _keep(draft: Settings, files: dict[str, str], columns: dict[str, dict[Part, str]]) -> None:
+    """Writes files and columns into the user's own settings.
+
+    Raises:
+        U2AError: if a setting is wrong, or the folder of runs cannot be written.
+    """
+    raw = draft.model_dump(mode="json")
+    raw["data"] |= files
+    raw["data"]["columns"] |= columns
+    project.write_draft(raw)
+
+
+def _rename(role: SetName, part: Part, column: str) -> None:
+    """What the user says of a column; of a conversation, or of the prompt and reply it holds."""
+    draft = project.draft()  # as it is now: another choice may have been made meanwhile
+    apart: tuple[Part, ...] = ("prompt", "response") if part == "messages" else ("messages",)
+    clash = apart if column and part in ("messages", "prompt", "response") else ()
+    kept = {p: c for p, c in draft.data.columns_of(role).items() if p not in clash}
+    try:
+        _keep(draft, {}, {role: kept | {part: column}})
+    except U2AError as error:
+        st.session_state[_TOLD] = str(error)
+
+
+def _unreadable(inspection: Inspection, settings: Settings) -> list[str]:
     """Files that are not there, or cannot be read."""
     return [
-        f"{ROLES[report.role][0]}: {report.error}"
-        for report in _inspections(settings)
-        if report.error and getattr(settings.data, report.role)
+        f"{TITLES[report.role]}: {dataset_view.explained(report)}"
+        for report in inspection.files
+        if report.error and report.role in ROLES and getattr(settings.data, report.role)
     ]
 
 
-def _stored(upload: Any) -> Path:
-    """An upload, kept under its content's hash: a name from a user never becomes a path."""
-    content = upload.getvalue()
-    kind = Path(upload.name).suffix.lower().removeprefix(".")
-    name = hashlib.sha256(content).hexdigest() + "." + (kind if kind in KINDS else "txt")
-    target = parts.workspace().folder / ".uploads" / name
-    with writing(target):
-        replace_file(target, lambda beside: beside.write_bytes(content))
-    return target
-
-
-def _reports(settings: Settings) -> None:
-    """Each file: what is usable, and what is not, line by line."""
-    for report in _inspections(settings):
-        with st.container(border=True):
-            _report(report)
-    for role in ROLES:
-        if is_hub_id(getattr(settings.data, role)):
-            st.info(
-                f"{ROLES[role][0]}: {parts.plain(getattr(settings.data, role))} is a set on the "
-                "hub. A job downloads and checks it; u2a data settings.yaml shows it."
-            )
-
-
-def _inspections(settings: Settings) -> list[DataReport]:
+def _inspection(settings: Settings) -> Inspection:
     """The files' reports; sets on the hub are left to jobs, which may wait for a network."""
-    local = {role: "" for role in ROLES if is_hub_id(getattr(settings.data, role))}
-    data = settings.data.model_copy(update=local)
-    files = [
-        Path(path) for name, path in settings.local_paths().items() if name.startswith("data.")
-    ]
-    state = tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
-    reports = _inspected(data.model_dump_json(), state)
-    return [report for report in reports if report.role not in local]
+    hub: dict[str, Any] = {role: "" for role in ROLES if is_hub_id(getattr(settings.data, role))}
+    far: dict[str, Any] = {
+        role: "" for role in EVALUATED if is_hub_id(getattr(settings.evaluation, role))
+    }
+    files = settings.local_paths()
+    read = [files[name] for name in sorted(files) if name.startswith(("data.", "evaluation."))]
+    state = tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in read if f.is_file())
+    found = _inspected(
+        settings.data.model_copy(update=hub).model_dump_json(),
+        settings.evaluation.model_copy(update=far).model_dump_json(),
+        state,
+    )
+    near = tuple(report for report in found.files if report.role not in hub)
+    return Inspection(near, found.overlaps)
 
 
-@st.cache_data(max_entries=4, show_spinner="Reading the files")
-def _inspected(settings: str, state: tuple[object, ...]) -> list[DataReport]:
+@st.cache_resource(max_entries=4, show_spinner="Reading the files")
+def _inspected(data: str, evaluation: str, state: tuple[object, ...]) -> Inspection:
     """The files' reports, read anew when the settings or the files' state have changed."""
-    return inspect_data(DataSettings.model_validate_json(settings))
-
-
-def _report(report: DataReport) -> None:
-    st.subheader(ROLES[report.role][0])
-    st.caption(parts.plain(report.path or "no file"))
-    if report.error:
-        st.error(parts.plain(report.error))
-        return
-    row = st.container(horizontal=True)
-    row.metric("Usable", f"{report.usable:,}", width=NUMBER)
-    row.metric("Faults", f"{len(report.faults):,}", width=NUMBER)
-    row.metric("Duplicates dropped", f"{report.duplicates:,}", width=NUMBER)
-    row.metric(
-        "Median characters", f"{report.median_length:.0f}", width=NUMBER,
-        help=f"the longest has {report.longest:,}",
-    )  # fmt: skip
-    if report.faults:
-        lines = [f"line {f.line}: {f.reason}" for f in report.faults[:SHOWN_FAULTS]]
-        more = len(report.faults) - len(lines)
-        lines += [f"and {more} more"] if more else []
-        st.warning(
-            "These lines cannot be used. A job leaves out and counts those that lack something; "
-            "it refuses a file with a line that is no record at all until that is mended."
-        )
-        st.code("\n".join(lines), language=None)
-        table = pd.DataFrame([(f.line, f.reason) for f in report.faults], columns=["line", "fault"])
-        parts.download(table, f"{report.role}-faults", key=f"faults_{report.role}")
-    if report.role == "negatives":
-        _table(report.path)
-    else:
-        with st.expander("Preview"):
-            st.code("\n".join(report.preview), language=None)
-
-
-def _table(path: str) -> None:
-    """The negatives themselves."""
-    count, table = _negatives(path, Path(path).stat().st_mtime_ns)
-    if count > MOST_ROWS:
-        st.caption(f"The first {MOST_ROWS:,} of {count:,}.")
-    hidden = ["kind"] if not table["kind"].any() else []
-    st.dataframe(
-        table.drop(columns=hidden), hide_index=True, height=300, alt="The negative samples"
+    return inspect_data(
+        DataSettings.model_validate_json(data), EvaluationSettings.model_validate_json(evaluation)
     )
 
 
-@st.cache_data(max_entries=4, show_spinner="Reading the negatives")
-def _negatives(path: str, changed: int) -> tuple[int, pd.DataFrame]:
-    """How many there are, and the first of them; read anew when the file has changed."""
-    samples = load_negatives(path, on_fault="skip").samples
+def _sets(inspection: Inspection, settings: Settings, *, own: bool) -> None:
+    """All sets in one picture, what they share, and one of them in full."""
+    reports = {report.role: report for report in inspection.files if report.role in ROLES}
+    if own:
+        _remember(reports.values(), settings)
+    hub = [role for role in ROLES if is_hub_id(getattr(settings.data, role))]
+    st.subheader("Sets")
+    _sizes([report for report in reports.values() if not report.error])
+    for overlap in inspection.overlaps:
+        st.warning(parts.plain(overlap.sentence), icon=":material/join_inner:")
+    names = [role for role in ROLES if role in reports or role in hub]
+    sha256 = reports["negatives"].sha256 if "negatives" in reports else ""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        role = st.segmented_control(
+            "Set", names, default=names[0], format_func=TITLES.__getitem__, required=True,
+            key="data_set", persist_state="session", width="stretch",
+        )  # fmt: skip
+        blurred = texts.blur_switch(sha256, key="data_blur") if sha256 else False
+    role = role if role in names else names[0]
+    unread = [TITLES[r.role] for r in reports.values() if r.error and r.role != role]
+    if unread:
+        st.error(f"Cannot be read, choose it below to see why: {', '.join(unread)}.")
+    with st.container(border=True):
+        if role in hub:
+            dataset_view.far(settings, role, rename=_rename if own else None)
+            return
+        dataset_view.card(reports[role], settings, blurred=blurred, rename=_rename if own else None)
+    if own:
+        _versions(reports[role], settings)
+
+
+def _sizes(reports: list[DataReport]) -> None:
+    if not reports:
+        return
     rows = [
-        {
-            "id": sample.id,
-            "kind": sample.kind,
-            "prompt": prompt_text(sample.prompt)[:160],
-            "reply": sample.response[:160],
-        }
-        for sample in samples[:MOST_ROWS]
+        (
+            TITLES[report.role],
+            # of negatives a repetition is dropped; of other sets it is read, too
+            report.usable - (0 if report.role == "negatives" else report.duplicates),
+            report.duplicates,
+            len(report.faults),
+        )
+        for report in reports
     ]
-    return len(samples), pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=["name", "used", "repeated", "faulty"])
+    told = "; ".join(f"{name} {used:,}" for name, used, _, _ in rows)
+    st.plotly_chart(
+        figures.set_sizes(table, parts.mode()), theme=None, key="sizes",
+        alt=f"Records of each set: {told}",
+    )  # fmt: skip
+
+
+def _remember(reports: Iterable[DataReport], settings: Settings) -> None:
+    """Keeps what contents the sets have now."""
+    try:
+        for report in reports:
+            if not report.error:
+                datasets.remember(report, settings.data.columns_of(report.role))
+    except U2AError as error:
+        st.caption(parts.plain(f"Versions are not kept: {error}"))
+
+
+def _versions(report: DataReport, settings: Settings) -> None:
+    """Earlier contents of a set, and the way back to one."""
+    role, columns = report.role, settings.data.columns_of(report.role)
+    current = datasets.content_hash(Path(report.path)) if report.path else ""
+    known = datasets.versions(role)
+    if not known:
+        return
+    with st.expander(f"Versions ({len(known)})"):
+        for place, version in enumerate(known):
+            shown = (version.sha256, version.path, version.columns) == (
+                current, report.path, columns
+            )  # fmt: skip
+            _version(role, place, version, current=shown)
+
+
+def _version(role: str, place: int, version: datasets.Version, *, current: bool) -> None:
+    named = ", ".join(f"{part} = {column}" for part, column in version.columns.items())
+    faults = f", {version.faults:,} faults" if version.faults else ""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            f"**{version.sha256[:8]}** {parts.plain(version.name[-80:])}: {version.usable:,} usable"
+            f"{faults}, first seen {parts.age(version.first_seen)}"
+            + (f" ({parts.plain(named)})" if named else ""),
+            width="stretch",
+        )
+        usable = current or version.there
+        st.button(
+            "in use" if current else "Use this", key=f"version_{role}_{place}",
+            disabled=current or not usable, on_click=_go_back, args=(role, version),
+            help=None if usable else "The file has changed or gone since; an upload would be kept",
+        )  # fmt: skip
+
+
+def _go_back(role: str, version: datasets.Version) -> None:
+    try:
+        _keep(project.draft(), {role: version.path}, {role: version.columns})
+    except U2AError as error:
+        st.session_state[_TOLD] = str(error)
+
+
+def _evaluation(inspection: Inspection, settings: Settings) -> None:
+    """Files that only an evaluation reads: reported, folded away."""
+    reports = [report for report in inspection.files if report.role in EVALUATED]
+    if not reports:
+        return
+    with st.expander(f"Evaluation ({len(reports)} files)"):
+        st.caption("Read by u2a evaluate alone; named in the settings under evaluation.")
+        for report in reports:
+            st.markdown(f"**{TITLES[report.role]}**")
+            dataset_view.brief(report)
 
 
 parts.guarded(page)

@@ -1,34 +1,60 @@
-"""Model: what is unlearned, what of it is trained, and how alignment is measured."""
+"""Model: what is unlearned, what of it is trained, how J is measured, and what that takes."""
 
 from typing import Any
 
 import streamlit as st
 
-from app import forms, parts, project
+from app import access, estimate_view, forms, parts, project
 from u2a_core.config import Settings
 from u2a_core.errors import U2AError
+from u2a_core.estimate import Suggestion
 
 WAYS = {
     "model": "By a reward model: a sequence classifier scores sampled replies",
     "function": "By a reward function of mine: file.py:function scores sampled replies",
     "pairs": "By preference pairs alone: no reward is needed",
 }
+TRAINED = {
+    "full": "all weights", "last_n": "the last layers", "lora": "a LoRA adapter beside the weights"
+}  # fmt: skip
+
+_SAVED = "_model_saved"
 
 
 def page() -> None:
     """The page."""
     st.title("Model")
     project.choice()
-    if project.chosen() == "own":
-        _own()
-    else:
-        _demo(project.settings())
+    own = project.chosen() == "own"
+    form, view = st.columns([2, 3], gap="large")
+    with form:
+        if own:
+            _own()
+        else:
+            _demo(project.settings())
+    settings = project.draft() if own else project.settings()
+    with form:
+        access.field(wanted=estimate_view.wants_token(settings))
+    with view:
+        st.subheader("Memory and time")
+        estimate_view.panel(settings, _apply if own else None)
 
 
 def _demo(settings: Settings) -> None:
     """What the embedded demo's model is."""
     st.caption("The demo's own model. Choose your own project above to use another.")
-    st.code(settings.model.path, language=None)
+    model = settings.model
+    facts = {
+        "Model": model.path,
+        "Trained": TRAINED[model.parameters],
+        "Number format": model.dtype,
+        "J is measured by": {"model": "a reward model", "function": "a reward function",
+                             "pairs": "preference pairs"}[_way(settings)],
+        "Reward": settings.objective.reward,
+    }  # fmt: skip
+    with st.container(border=True):
+        for title, value in facts.items():
+            st.markdown(f"**{title}**  \n{parts.plain(value)}")
 
 
 def _own() -> None:
@@ -38,7 +64,8 @@ def _own() -> None:
         st.subheader("Model")
         path = st.text_input(
             "Model folder or hub id", draft.model.path, key="own_model",
-            help="A causal language model with a chat template, in safetensors",
+            help="A causal language model with a chat template, in safetensors; or the folder of "
+            "a PEFT adapter, which is merged into the base model that it names",
         )  # fmt: skip
         with st.expander("What is trained, number format, device"):
             model = forms.section_form(draft.model, key="own_model", leave_out=("path",))
@@ -57,12 +84,15 @@ def _own() -> None:
         )
         if st.form_submit_button("Check and save", type="primary"):
             _save(draft, {**model, "path": path.strip()}, str(way), reward.strip())
+    if st.session_state.get(_SAVED):  # also once the check has ended, which runs the page again
+        project.saved(project.draft())
 
 
 def _way(draft: Settings) -> str:
     if draft.objective.kind == "preference":
         return "pairs"
-    return "function" if ":" in draft.objective.reward else "model"
+    reward = draft.objective.reward
+    return "function" if ":" in reward else "model"
 
 
 def _save(draft: Settings, model: dict[str, Any], way: str, reward: str) -> None:
@@ -72,7 +102,24 @@ def _save(draft: Settings, model: dict[str, Any], way: str, reward: str) -> None
     raw["objective"]["reward"] = "" if way == "pairs" else reward
     raw["evaluation"]["reward"] = reward if way == "pairs" else ""
     try:
-        project.saved(project.write_draft(raw))
+        saved = project.write_draft(raw)
+        st.session_state[_SAVED] = True
+        if saved.model.path:
+            estimate_view.begin(saved)
+    except U2AError as error:
+        st.error(parts.plain(str(error)))
+
+
+def _apply(change: Suggestion) -> None:
+    """Puts a suggestion into the project's settings and the form, and checks again."""
+    raw = project.draft().model_dump(mode="json")
+    for name, value in change.changes.items():
+        section, field = name.split(".")
+        raw[section][field] = value
+        if section == "model":
+            st.session_state[f"own_model_{field}"] = value
+    try:
+        estimate_view.begin(project.write_draft(raw))
     except U2AError as error:
         st.error(parts.plain(str(error)))
 

@@ -31,7 +31,8 @@ _AFTER_U2A = ("u2a_support", "omega")
 def run_ablate(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
     """`u2a ablate`: the arms in stages, since some begin from what others found; then tables."""
     watch.before = max((line.seconds for line in run.progress()), default=0.0)
-    negatives = load_negatives(settings.data.negatives)
+    data = settings.data
+    negatives = load_negatives(data.negatives, columns=data.columns_of("negatives"))
     planned = ablation.plan(settings, len(negatives))
     run.write_table("plan", pd.DataFrame([dataclasses.asdict(a) for a in planned]))
     workers = processes(settings, settings.ablation.workers)
@@ -107,7 +108,9 @@ def _chosen(run: Run, settings: Settings, one: Arm) -> pd.Series | None:
         shuffled = gains["reward"].sample(frac=1, random_state=one.seed)
         return shuffled.nsmallest(one.k).map(lambda _: 1.0)
     if one.arm == "random_k":
-        ids = [sample.id for sample in load_negatives(settings.data.negatives).samples]
+        data = settings.data
+        found = load_negatives(data.negatives, columns=data.columns_of("negatives"))
+        ids = [sample.id for sample in found.samples]
         drawn = random_k(len(ids), one.k, seed=one.seed).values.numpy() > 0
         return pd.Series(1.0, index=np.asarray(ids)[drawn])
     weights = Run(run.path / "arms" / f"u2a-{one.seed}").table("weights").set_index("id")["weight"]

@@ -134,7 +134,8 @@ def _fine_tuning(experiment: Experiment) -> Iterator[Prepared]:
             "Name baseline.base, the model before it was fine-tuned, and baseline.mixture, the "
             "replies (prompt, response) that it was fine-tuned on."
         )
-    mixture = load_retain(own.mixture)[0]
+    columns = experiment.settings.data.columns_of("mixture")
+    mixture = load_retain(own.mixture, columns=columns)[0]
     kept = without(mixture, experiment.negatives.samples) if own.method == "retrain" else mixture
     facts: dict[str, Any] = {"mixture": len(mixture), "left_out": len(mixture) - len(kept)}
     if not kept:

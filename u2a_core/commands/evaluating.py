@@ -7,7 +7,7 @@ are read, and the judge's answers come from the cache beside the runs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import torch
 
 from u2a_core import evaluation
 from u2a_core.commands.work import Stopped, Watch, finish
-from u2a_core.config import Settings, there
+from u2a_core.config import Part, Settings, there
 from u2a_core.data import fingerprint, load_retain
 from u2a_core.errors import ConfigError
 from u2a_core.evaluation import Sets
@@ -102,7 +102,9 @@ def _loaded(run: Run, settings: Settings, watch: Watch) -> _Inputs:
     own = settings.evaluation
     references = []
     if own.reference and "test" in sets.prompts:
-        references = evaluation.matched(_reference(own.reference), sets.prompts["test"])
+        references = evaluation.matched(
+            _reference(own.reference, settings.data.columns_of("reference")), sets.prompts["test"]
+        )
     cache = run.path.parent / ".judge-cache"
     judge = load_judge(settings, cache) if own.judge else None
     reasons = evaluation.why_missing(settings)
@@ -113,10 +115,12 @@ def _loaded(run: Run, settings: Settings, watch: Watch) -> _Inputs:
     return inputs
 
 
-def _reference(source: str) -> list[tuple[str, str]]:
+def _reference(source: str, columns: Mapping[Part, str]) -> list[tuple[str, str]]:
     """Prompt and reply of a file, or of a finished run's generations."""
     if not there(Path(source) / "config.json"):
-        return [(prompt_text(s.prompt), s.response) for s in load_retain(source)[0]]
+        return [
+            (prompt_text(s.prompt), s.response) for s in load_retain(source, columns=columns)[0]
+        ]
     other = Run.open(Path(source))
     other.report()
     table = other.table("generations")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from u2a_core.commands.shortage import shortage_told
 from u2a_core.models import hide_loading_bars
 from u2a_core.runs import Run
 from u2a_core.types import Batch, Estimate, Progress
@@ -111,7 +112,8 @@ def execute(run: Run, watch: Watch, command: Command) -> dict[str, Any]:
     with run.lock.held():
         run.write_status("running")
         try:
-            return command(run, run.settings(), watch)
+            with shortage_told():
+                return command(run, run.settings(), watch)
         except Stopped as stop:
             run.write_status("stopped", str(stop))
             raise

@@ -44,6 +44,8 @@ class ObjectiveSettings(Section):
     """Sampling temperature of the evaluation; the gradient of J always uses 1."""
     max_new_tokens: Annotated[Count, Field(title="Longest sampled reply (tokens)")] = 64
     """Longest sampled reply, in tokens."""
+    generation_rows: Annotated[Count, Field(title="Replies sampled together")] = 256
+    """How many replies are sampled at the same time; fewer need less memory, and more time."""
     dpo_beta: Annotated[Positive, Field(title="DPO β")] = 0.3
     """Scale of the log-ratio margin, for preference."""
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from u2a_core.config.columns import Columns, Part, SetName, checked
 from u2a_core.config.evidence import (
     AblationSettings,
     BaselineSettings,
@@ -70,8 +71,15 @@ class DataSettings(Section):
     """Test prompts for the comparison before and after; never used for a decision."""
     truth: str = ""
     """Known mislabels (id, mislabelled), read by evaluation only."""
+    columns: Annotated[Columns, AfterValidator(checked)] = Field(default_factory=dict)
+    """Columns that bear other names, set by set: negatives: {prompt: question, response: reply}; on
+    the command line --data.columns.negatives.response reply. Others are recognized by name."""
     tokens_per_batch: Annotated[int, Field(ge=16)] = 4096
     """Size of a batch in tokens, padding included."""
+
+    def columns_of(self, name: SetName) -> dict[Part, str]:
+        """What the settings say of a set's columns: part → column."""
+        return self.columns.get(name, {})
 
 
 class Settings(Section):

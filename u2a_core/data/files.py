@@ -6,6 +6,7 @@ The format is recognized by content, because real files carry the wrong names: J
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
@@ -13,11 +14,13 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from u2a_core.config import there
+from u2a_core.data.columns import CONVERSATIONS
 from u2a_core.errors import DataError
 from u2a_core.types import Fault
 
@@ -28,8 +31,10 @@ Numbered: TypeAlias = tuple[int, Record]
 _ENDINGS = (".jsonl", ".json", ".csv", ".parquet", ".txt")
 _serial = itertools.count()
 _WHOLE, _END = 64 * 2**20, 2**20
+_SHOWN = 160
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(:[\w.-]+)?$")
 _HOW = "Give JSONL, JSON, CSV or Parquet with a prompt and a response."
+csv.field_size_limit(2**31 - 1)  # a cell may hold a long conversation
 
 
 def read_records(path: str | Path) -> tuple[list[Numbered], list[Fault]]:
@@ -41,16 +46,18 @@ def read_records(path: str | Path) -> tuple[list[Numbered], list[Fault]]:
     file = Path(path)
     if is_hub_id(path):
         return _hub(str(path)), []
-    raw = _bytes(file)
-    if raw.startswith(b"PAR1"):
+    start = _start(file)
+    if start.startswith(b"PAR1"):
         return _parquet(file), []
-    text = _text(raw, file)
-    first = text.lstrip()[:1]
-    if first == "[":
-        return _array(text, file)
-    if first == "{":
-        return _lines(text, file)
-    return _table(text, file)
+    if start == b"{":
+        return _lines(file)
+    text = _text(file)
+    return _array(text, file) if start == b"[" else _table(text, file)
+
+
+def beginning(text: str) -> str:
+    """As much of a text as fits beside a fault or in a table: 160 characters."""
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
 def is_hub_id(path: str | Path) -> bool:
@@ -95,18 +102,18 @@ def fingerprint(path: Path) -> str:
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
-def _bytes(file: Path) -> bytes:
+@contextmanager
+def _opened(file: Path) -> Iterator[BinaryIO]:
     try:
-        raw = file.read_bytes()
+        stream = file.open("rb")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(
             f"{file} must be a readable file; got: {reason} (looked for {_whole(file)}). "
             "Check the path."
         ) from error
-    if not raw.strip():
-        raise DataError(f"{file} must hold at least one record; it is empty. {_HOW}")
-    return raw
+    with stream:
+        yield stream
 
 
 def _whole(file: Path) -> str:
@@ -117,18 +124,38 @@ def _whole(file: Path) -> str:
         return "no possible path"
 
 
-def _text(raw: bytes, file: Path) -> str:
+def _start(file: Path) -> bytes:
+    """The first byte that tells something; of a Parquet file its mark."""
+    with _opened(file) as stream:
+        begun = stream.read(4)
+        if begun == b"PAR1":
+            return begun
+        stream.seek(0)
+        for line in stream:
+            if told := line.removeprefix(codecs.BOM_UTF8).lstrip():
+                return told[:1]
+    raise DataError(f"{file} must hold at least one record; it is empty. {_HOW}")
+
+
+def _text(file: Path) -> str:
+    with _opened(file) as stream:
+        text = _decoded(stream.read(), file)
+    if not text.strip():
+        raise DataError(f"{file} must hold at least one record; it is empty. {_HOW}")
+    return text
+
+
+def _decoded(raw: bytes, file: Path, position: int = 0) -> str:
+    """UTF-8 text that stands at a position of the file."""
     try:
-        text = raw.decode("utf-8-sig")
+        text = raw.decode("utf-8" if position else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{file} must be UTF-8 text or Parquet; got byte {raw[error.start]:#04x} at position "
-            f"{error.start}. Save it as UTF-8."
+            f"{position + error.start}. Save it as UTF-8."
         ) from error
     if "\x00" in text:
         raise DataError(f"{file} must be UTF-8 text or Parquet; got a binary file. {_HOW}")
-    if not text.strip():
-        raise DataError(f"{file} must hold at least one record; it is empty. {_HOW}")
     return text
 
 
@@ -165,19 +192,23 @@ def _array(text: str, file: Path) -> tuple[list[Numbered], list[Fault]]:
     return _records(list(enumerate(items, start=1)))
 
 
-def _lines(text: str, file: Path) -> tuple[list[Numbered], list[Fault]]:
+def _lines(file: Path) -> tuple[list[Numbered], list[Fault]]:
     """JSON lines; or one JSON object: a record, or an envelope such as {"data": [...]}."""
     items: list[tuple[int, Any]] = []
     faults: list[Fault] = []
-    for line, content in enumerate(text.split("\n"), start=1):
-        if not content.strip():
-            continue
-        try:
-            items.append((line, json.loads(content)))
-        except (ValueError, RecursionError) as error:
-            faults.append(Fault(line, f"not valid JSON ({error})"))
+    position = 0
+    with _opened(file) as stream:
+        for line, raw in enumerate(stream, start=1):
+            content = _decoded(raw, file, position)
+            position += len(raw)
+            if not content.strip():
+                continue
+            try:
+                items.append((line, json.loads(content)))
+            except (ValueError, RecursionError) as error:
+                faults.append(Fault(line, f"not valid JSON ({error})", beginning(content.strip())))
     if (faults and not items) or (len(items) == 1 and not faults):
-        return _object(text, file)
+        return _object(_text(file), file)
     records, more = _records(items)
     return records, sorted([*faults, *more], key=lambda fault: fault.line)
 
@@ -190,7 +221,7 @@ def _object(text: str, file: Path) -> tuple[list[Numbered], list[Fault]]:
     if not isinstance(whole, dict):
         return _records([(1, whole)])
     (key, inner), *others = whole.items() or [("", None)]
-    if others or key == "messages" or not isinstance(inner, list):
+    if others or key in CONVERSATIONS or not isinstance(inner, list):
         return [(1, whole)], []
     return _records(list(enumerate(inner, start=1)))
 
@@ -198,7 +229,7 @@ def _object(text: str, file: Path) -> tuple[list[Numbered], list[Fault]]:
 def _records(items: list[tuple[int, Any]]) -> tuple[list[Numbered], list[Fault]]:
     records = [(line, item) for line, item in items if isinstance(item, dict)]
     faults = [
-        Fault(line, f"a {type(item).__name__}, not an object of columns")
+        Fault(line, f"a {type(item).__name__}, not an object of columns", beginning(str(item)))
         for line, item in items
         if not isinstance(item, dict)
     ]
@@ -208,7 +239,8 @@ def _records(items: list[tuple[int, Any]]) -> tuple[list[Numbered], list[Fault]]
 def _table(text: str, file: Path) -> tuple[list[Numbered], list[Fault]]:
     """CSV with a header; or one prompt a line, where the name ends in .txt."""
     if file.suffix == ".txt":
-        lines = enumerate(text.splitlines(), start=1)
+        # not splitlines, which also cuts at separators that stand inside a prompt
+        lines = enumerate(text.replace("\r\n", "\n").split("\n"), start=1)
         return [(line, {"prompt": prompt}) for line, prompt in lines if prompt.strip()], []
     rows: list[Numbered] = []
     faults: list[Fault] = []
@@ -217,7 +249,8 @@ def _table(text: str, file: Path) -> tuple[list[Numbered], list[Fault]]:
         for row in reader:
             if None in row or None in row.values():
                 reason = "a row with more or fewer cells than the header (a comma without quotes?)"
-                faults.append(Fault(reader.line_num, reason))
+                cells = [*(v for v in row.values() if isinstance(v, str)), *row.get(None, [])]
+                faults.append(Fault(reader.line_num, reason, beginning(",".join(cells))))
             else:
                 rows.append((reader.line_num, dict(row)))
     except csv.Error as error:

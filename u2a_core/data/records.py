@@ -6,15 +6,20 @@ Columns are matched without regard to case. What is dropped is counted with its 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
-from u2a_core.data.files import Numbered, Record, read_records
+from u2a_core.config import Part
+from u2a_core.data.columns import Kind, recognize
+from u2a_core.data.files import Numbered, Record, beginning, read_records
+from u2a_core.data.turns import Unusable, conversation, last_reply, split, text
 from u2a_core.errors import DataError
 from u2a_core.types import (
     Fault,
-    Message,
     NegativeSet,
     PreferencePair,
     Prompt,
@@ -24,34 +29,52 @@ from u2a_core.types import (
 )
 
 OnFault: TypeAlias = Literal["raise", "skip"]
-_T = TypeVar("_T")
-_PAIRS = (
-    ("prompt", "response"),
-    ("prompt", "completion"),
-    ("instruction", "output"),
-    ("question", "answer"),
-)
-_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}
+Item: TypeAlias = Sample | PreferencePair | Prompt
+Named: TypeAlias = Mapping[Part, str]
 
 
-class _Unusable(Exception):  # noqa: N818 - caught here, never seen outside
-    """A record that cannot be used; the message is the fault's reason."""
+@dataclass(frozen=True)
+class Contents:
+    """A file as it was read: its records with their lines, and the lines that are none."""
+
+    path: str | Path
+    records: Sequence[Numbered]
+    broken: Sequence[Fault] = ()
+
+    @classmethod
+    def read(cls, path: str | Path) -> Contents:
+        """All of a file, or of a hub set.
+
+        Raises:
+            DataError: if it cannot be read, or holds nothing.
+        """
+        return cls(path, *read_records(path))
 
 
-def load_negatives(path: str | Path, *, on_fault: OnFault = "raise") -> NegativeSet:
+def load_negatives(
+    path: str | Path, *, on_fault: OnFault = "raise", columns: Named | None = None
+) -> NegativeSet:
     """A negative set; of preference files the rejected replies.
 
     Args:
         path: a file, or a hub id.
         on_fault: whether a line that cannot be parsed is an error or only counted. Records with
             an empty prompt or response, and exact duplicates, are always dropped and counted.
+        columns: part → column, where a column's own name does not tell what it holds.
 
     Raises:
         DataError: if lines are broken (unless skipped), ids repeat, or nothing is usable.
     """
-    found, faults = _converted(path, lambda record: _sample(record, side="rejected"), on_fault)
+    return negative_set(path, *converted(Contents.read(path), "rejected", columns, on_fault))
+
+
+def negative_set(
+    path: str | Path, found: Sequence[tuple[int, Item]], faults: Sequence[Fault]
+) -> NegativeSet:
+    """Samples with their lines as a set: each once, its ids unique."""
     unique: dict[tuple[str, str], tuple[int, Sample]] = {}
     for line, sample in found:
+        assert isinstance(sample, Sample)
         unique.setdefault((prompt_text(sample.prompt), sample.response), (line, sample))
     _check_ids(list(unique.values()), path)
     samples = tuple(sample for _, sample in unique.values())
@@ -59,27 +82,27 @@ def load_negatives(path: str | Path, *, on_fault: OnFault = "raise") -> Negative
 
 
 def load_preferences(
-    path: str | Path, *, on_fault: OnFault = "raise"
+    path: str | Path, *, on_fault: OnFault = "raise", columns: Named | None = None
 ) -> tuple[list[PreferencePair], list[Fault]]:
     """Preference pairs; identical or empty replies are faults."""
-    found, faults = _converted(path, _pair, on_fault)
-    return [pair for _, pair in found], faults
+    found, faults = converted(Contents.read(path), "pairs", columns, on_fault)
+    return [pair for _, pair in found if isinstance(pair, PreferencePair)], faults
 
 
 def load_retain(
-    path: str | Path, *, on_fault: OnFault = "raise"
+    path: str | Path, *, on_fault: OnFault = "raise", columns: Named | None = None
 ) -> tuple[list[Sample], list[Fault]]:
     """A retain set; of preference files the chosen replies."""
-    found, faults = _converted(path, lambda record: _sample(record, side="chosen"), on_fault)
-    return [sample for _, sample in found], faults
+    found, faults = converted(Contents.read(path), "chosen", columns, on_fault)
+    return [sample for _, sample in found if isinstance(sample, Sample)], faults
 
 
 def load_prompts(
-    path: str | Path, *, on_fault: OnFault = "raise"
+    path: str | Path, *, on_fault: OnFault = "raise", columns: Named | None = None
 ) -> tuple[list[Prompt], list[Fault]]:
     """Prompts alone: a prompt, instruction, question or messages column, or lines of a .txt."""
-    found, faults = _converted(path, _prompt_only, on_fault)
-    return [prompt for _, prompt in found], faults
+    found, faults = converted(Contents.read(path), "prompts", columns, on_fault)
+    return [prompt for _, prompt in found if isinstance(prompt, tuple)], faults
 
 
 def load_truth(path: str | Path, ids: Sequence[str]) -> list[bool]:
@@ -99,144 +122,126 @@ def load_truth(path: str | Path, ids: Sequence[str]) -> list[bool]:
     return [bool(flags[i]) for i in ids]
 
 
-def _converted(
-    path: str | Path, convert: Callable[[Record], _T], on_fault: OnFault
-) -> tuple[list[tuple[int, _T]], list[Fault]]:
-    """Every usable record with its line, and the faults of the others."""
-    records, broken = read_records(path)
+def converted(
+    contents: Contents, kind: Kind, columns: Named | None, on_fault: OnFault
+) -> tuple[list[tuple[int, Item]], list[Fault]]:
+    """Every usable record with its line, and the faults of the others, by line.
+
+    Raises:
+        DataError: if lines are no records (unless skipped), or nothing is usable.
+    """
+    broken = contents.broken
     if broken and on_fault == "raise":
         raise DataError(
-            f"Every line of {path} must be a record; line {broken[0].line} is "
+            f"Every line of {contents.path} must be a record; line {broken[0].line} is "
             f"{broken[0].reason}{_others(len(broken) - 1)}. Mend or remove it."
         )
-    found: list[tuple[int, _T]] = []
+    found: list[tuple[int, Item]] = []
     faults = list(broken)
-    for line, record in records:
+    for line, record in contents.records:
         lowered = {str(key).strip().lower(): value for key, value in record.items()}
         try:
-            found.append((line, convert(lowered)))
-        except _Unusable as reason:
-            faults.append(Fault(line, str(reason)))
+            found.append((line, _item(lowered, kind, columns or {})))
+        except Unusable as reason:
+            faults.append(Fault(line, str(reason), beginning(_told(record))))
     if not found:
-        raise DataError(_nothing_usable(path, records, faults))
-    return found, faults
+        raise DataError(_nothing_usable(contents, faults))
+    return found, sorted(faults, key=lambda fault: fault.line)
+
+
+def _told(record: Record) -> str:
+    return json.dumps(record, ensure_ascii=False, default=str)
 
 
 def _others(count: int) -> str:
     return f" (and {count} more lines)" if count else ""
 
 
-def _nothing_usable(path: str | Path, records: list[Numbered], faults: list[Fault]) -> str:
-    columns = sorted({str(key) for _, record in records for key in record})[:12]
-    first = f"line {faults[0].line}: {faults[0].reason}" if faults else "no records"
+def _nothing_usable(contents: Contents, faults: list[Fault]) -> str:
+    columns = sorted({str(key) for _, record in contents.records for key in record})[:12]
+    told = "no records"
+    if faults:  # the reason of most lines is that of the file
+        (reason, _), *_ = Counter(fault.reason for fault in faults).most_common(1)
+        line = next(fault.line for fault in faults if fault.reason == reason)
+        told = f"line {line}: {reason}"
     return (
-        f"{path} must hold usable records; got none of {len(records)} ({first}; columns: "
-        f"{', '.join(columns) or 'none'}). Accepted columns: prompt/response, messages, "
-        "instruction/output, question/answer, or prompt/chosen/rejected."
+        f"{contents.path} must hold usable records; got none of {len(contents.records)} ({told}; "
+        f"columns: {', '.join(columns) or 'none'}). Accepted columns: prompt/response, messages, "
+        "instruction/output, question/answer, or prompt/chosen/rejected; others are named with "
+        "data.columns."
     )
 
 
-def _sample(record: Record, *, side: Literal["chosen", "rejected"]) -> Sample:
-    prompt, response = _prompt_and_response(record, side)
-    given = record.get("id")
+def _item(record: Record, kind: Kind, named: Named) -> Item:
+    """What the record holds, by its columns in lower case."""
+    parts = recognize(record.keys(), kind, named)
+    for part, column in named.items():
+        if part not in parts and part not in ("id", "kind"):
+            raise Unusable(f"has no column {column}, which is named for the {part}")
+    if kind == "pairs":
+        return _pair(record, parts)
+    if kind == "prompts":
+        return _prompt_only(record, parts)
+    return _sample(record, parts)
+
+
+def _sample(record: Record, parts: Named) -> Sample:
+    prompt, response = _prompt_and_response(record, parts)
+    given = record.get(parts.get("id", ""))
     content = f"{prompt_text(prompt)}\x1f{response}".encode()
     key = str(given) if given not in (None, "") else hashlib.sha256(content).hexdigest()[:12]
-    kind = record.get("kind")
-    return Sample(_string(key, "id"), prompt, response, _string(str(kind), "kind") if kind else "")
+    kind = record.get(parts.get("kind", ""))
+    return Sample(text(key, "id"), prompt, response, text(str(kind), "kind") if kind else "")
 
 
-def _prompt_and_response(record: Record, side: str) -> tuple[Prompt, str]:
-    if "chosen" in record and "rejected" in record:
-        return _prompt_of_pair(record), _last_reply(record[side], side)
-    if "messages" in record:
-        return _split_messages(record["messages"])
-    for asked, answered in _PAIRS:
-        if asked in record and answered in record:
-            return _prompt(record, asked), _last_reply(record[answered], answered)
-    raise _Unusable("has no columns of an accepted schema")
+def _prompt_and_response(record: Record, parts: Named) -> tuple[Prompt, str]:
+    if "messages" in parts:
+        return split(record[parts["messages"]])
+    if "response" not in parts:
+        raise Unusable("has no columns of an accepted schema")
+    reply = last_reply(record[parts["response"]], parts["response"])
+    return _asked(record, parts, record[parts["response"]]), reply
 
 
-def _pair(record: Record) -> PreferencePair:
-    if "chosen" not in record or "rejected" not in record:
-        raise _Unusable("has no columns chosen and rejected")
-    chosen, rejected = (_last_reply(record[side], side) for side in ("chosen", "rejected"))
+def _pair(record: Record, parts: Named) -> PreferencePair:
+    if "chosen" not in parts or "rejected" not in parts:
+        raise Unusable("has no columns chosen and rejected")
+    chosen, rejected = (last_reply(record[parts[s]], parts[s]) for s in ("chosen", "rejected"))
     if chosen == rejected:
-        raise _Unusable("chosen and rejected are identical")
-    return PreferencePair(_prompt_of_pair(record), chosen, rejected)
+        raise Unusable("chosen and rejected are identical")
+    return PreferencePair(_asked(record, parts, record[parts["chosen"]]), chosen, rejected)
 
 
-def _prompt_of_pair(record: Record) -> Prompt:
-    if record.get("prompt"):
-        return _prompt(record, "prompt")
-    if isinstance(record["chosen"], list):  # the turns before the last are the prompt
-        return _split_messages(record["chosen"])[0]
-    raise _Unusable("has no prompt")
+def _asked(record: Record, parts: Named, reply: Any) -> Prompt:
+    """The prompt's column; without one, of a conversation the turns before the reply."""
+    column = parts.get("prompt")
+    if column and (record[column] or not isinstance(reply, list)):
+        return _prompt(record, column)
+    if isinstance(reply, list):
+        return split(reply)[0]
+    raise Unusable("has no prompt")
 
 
-def _prompt_only(record: Record) -> Prompt:
-    for column in ("prompt", "instruction", "question"):
-        if column in record:
-            return _prompt(record, column)
-    if "messages" in record:
-        turns = _messages(record["messages"])
-        return turns if turns[-1].role == "user" else turns[:-1]
-    raise _Unusable("has no column prompt, instruction, question or messages")
+def _prompt_only(record: Record, parts: Named) -> Prompt:
+    if "prompt" in parts:
+        return _prompt(record, parts["prompt"])
+    if "messages" in parts:
+        turns = conversation(record[parts["messages"]])
+        if turns[-1].role == "user":
+            return turns
+        if len(turns) > 1:
+            return turns[:-1]
+        raise Unusable("messages must hold a user's turn")
+    raise Unusable("has no column prompt, instruction, question or messages")
 
 
 def _prompt(record: Record, column: str) -> Prompt:
     value = record[column]
     if isinstance(value, list):
-        return _messages(value)
-    text = _string(value, column)
+        return conversation(value)
+    asked = text(value, column)
     extra = record.get("input") if column == "instruction" else None
-    return user_prompt(f"{text}\n{extra}" if isinstance(extra, str) and extra.strip() else text)
-
-
-def _last_reply(value: Any, column: str) -> str:
-    """A reply given as text, or as a conversation whose last turn it is."""
-    if isinstance(value, list):
-        return _split_messages(value)[1] if len(value) > 1 else _messages(value)[-1].content
-    return _string(value, column)
-
-
-def _split_messages(value: Any) -> tuple[Prompt, str]:
-    turns = _messages(value)
-    if turns[-1].role != "assistant" or len(turns) < 2:
-        raise _Unusable("messages must end with an assistant turn that follows a user turn")
-    return turns[:-1], turns[-1].content
-
-
-def _messages(value: Any) -> tuple[Message, ...]:
-    if not isinstance(value, list) or not value:
-        raise _Unusable("messages must be a list of turns")
-    return tuple(_message(turn) for turn in value)
-
-
-def _message(turn: Any) -> Message:
-    if not isinstance(turn, Mapping):
-        raise _Unusable("a turn must have role and content")
-    role = str(turn.get("role", turn.get("from", ""))).lower()
-    role = _ROLES.get(role, role)
-    content = _string(turn.get("content", turn.get("value")), "content")
-    if role == "user":
-        return Message("user", content)
-    if role == "assistant":
-        return Message("assistant", content)
-    if role == "system":
-        return Message("system", content)
-    raise _Unusable(f"a turn's role must be system, user or assistant, got {role!r}")
-
-
-def _string(value: Any, column: str) -> str:
-    if not isinstance(value, str):
-        raise _Unusable(f"{column} must be text, got {type(value).__name__}")
-    if not value.strip():
-        raise _Unusable(f"{column} is empty")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise _Unusable(f"{column} holds half a character (an unpaired surrogate)") from None
-    return value
+    return user_prompt(f"{asked}\n{extra}" if isinstance(extra, str) and extra.strip() else asked)
 
 
 def _check_ids(found: list[tuple[int, Sample]], path: str | Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from u2a_core.config import Settings
+from u2a_core.config import SetName, Settings
 from u2a_core.data import load_negatives, load_preferences, load_prompts, load_retain
 from u2a_core.errors import ConfigError
 from u2a_core.types import PreferencePair, Prompt, Sample, prompt_text
@@ -75,9 +75,21 @@ def load_sets(settings: Settings) -> Sets:
         ConfigError: if there is nothing at all to measure.
     """
     data, own = settings.data, settings.evaluation
-    files = {"test": data.prompts, "harmful": own.harmful, "benign": own.benign}
-    prompts = {name: tuple(load_prompts(path)[0]) for name, path in files.items() if path}
-    questions = load_preferences(own.questions)[0] if own.questions else []
+    asked: dict[str, tuple[SetName, str]] = {
+        "test": ("prompts", data.prompts),
+        "harmful": ("harmful", own.harmful),
+        "benign": ("benign", own.benign),
+    }
+    prompts = {
+        name: tuple(load_prompts(path, columns=data.columns_of(setting))[0])
+        for name, (setting, path) in asked.items()
+        if path
+    }
+    questions = (
+        load_preferences(own.questions, columns=data.columns_of("questions"))[0]
+        if own.questions
+        else []
+    )
     if questions:
         prompts["questions"] = tuple(pair.prompt for pair in questions)
     # the negatives alone tell nothing: they are compared with outsiders
@@ -85,9 +97,13 @@ def load_sets(settings: Settings) -> Sets:
     found = Sets(
         prompts,
         tuple(questions),
-        tuple(load_retain(data.retain)[0] if data.retain else ()),
-        load_negatives(members).samples if members else (),
-        load_negatives(own.outsiders).samples if own.outsiders else (),
+        tuple(
+            load_retain(data.retain, columns=data.columns_of("retain"))[0] if data.retain else ()
+        ),
+        load_negatives(members, columns=data.columns_of("negatives")).samples if members else (),
+        load_negatives(own.outsiders, columns=data.columns_of("outsiders")).samples
+        if own.outsiders
+        else (),
     )
     if not prompts and not found.retain and not found.negatives:
         raise ConfigError(

@@ -4,6 +4,7 @@ Blue and positive: unlearning the sample helps; orange and negative: it hurts. A
 line, a measurement a marker with its 95 % interval. Every function takes the `mode`, light or dark.
 """
 
+from u2a_core.figures.data import length_histogram, set_sizes
 from u2a_core.figures.evidence import (
     ARMS,
     AXES,
@@ -13,6 +14,7 @@ from u2a_core.figures.evidence import (
     sensitivity,
 )
 from u2a_core.figures.impact import calibration, impact_curves
+from u2a_core.figures.memory import memory_bars
 from u2a_core.figures.runs import (
     effective_samples,
     loss_curves,
@@ -34,12 +36,15 @@ __all__ = [
     "effective_samples",
     "gain_histogram",
     "impact_curves",
+    "length_histogram",
     "loss_curves",
+    "memory_bars",
     "objective_curves",
     "paired_differences",
     "rank_plot",
     "rewards",
     "sample_weights",
     "sensitivity",
+    "set_sizes",
     "weight_path",
 ]

@@ -7,13 +7,9 @@ The only part of the core that knows transformers and peft; what it hands out is
 from u2a_core.models.encoder import SentenceEncoder
 from u2a_core.models.generation import Generator
 from u2a_core.models.judging import HarmClassifier, JudgeModel, load_local_judge
-from u2a_core.models.policy import (
-    Policy,
-    hide_loading_bars,
-    load_policy,
-    load_tokenizer,
-    save_policy,
-)
+from u2a_core.models.loading import load_tokenizer
+from u2a_core.models.policy import Policy, hide_loading_bars, load_policy, save_policy
+from u2a_core.models.rendering import Rendered, render
 from u2a_core.models.rewards import RewardModel, load_function, load_reward
 from u2a_core.models.saved import load_saved, save_merged
 
@@ -22,6 +18,7 @@ __all__ = [
     "HarmClassifier",
     "JudgeModel",
     "Policy",
+    "Rendered",
     "RewardModel",
     "SentenceEncoder",
     "hide_loading_bars",
@@ -31,6 +28,7 @@ __all__ = [
     "load_reward",
     "load_saved",
     "load_tokenizer",
+    "render",
     "save_merged",
     "save_policy",
 ]

@@ -18,13 +18,8 @@ from torch import Tensor, nn
 
 from u2a_core.config import ModelSettings
 from u2a_core.errors import ModelError
-from u2a_core.models.policy import (
-    check_finite,
-    choose_device,
-    context_length,
-    load_tokenizer,
-    pretrained,
-)
+from u2a_core.models.loading import load_tokenizer, pretrained
+from u2a_core.models.policy import check_finite, choose_device, context_length
 
 _ROWS = 64
 """Texts encoded together."""

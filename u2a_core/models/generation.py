@@ -15,8 +15,8 @@ from u2a_core.errors import ConfigError, NumericalError
 from u2a_core.models.policy import context_length
 from u2a_core.types import Prompt, Rollouts
 
-_ROWS = 256
-"""Rows generated together."""
+TOKENS_PER_BATCH = 4096
+"""Size of the batches in which sampled replies are scored."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,14 @@ class Generator:
         tokenizer: of the policy.
         max_new_tokens: longest reply.
         temperature: of sampling.
+        rows: replies sampled together.
         tick: told before each batch how many replies are there, and of how many; may raise.
     """
 
     tokenizer: Any
     max_new_tokens: int
     temperature: float = 1.0
+    rows: int = 256
     tick: Callable[[int, int], None] = lambda done, total: None
 
     def __call__(
@@ -45,15 +47,17 @@ class Generator:
         encoded: list[Encoded] = []
         with torch.random.fork_rng(devices=devices), torch.no_grad():
             torch.manual_seed(seed)
-            for start in range(0, len(owners), _ROWS):
+            for start in range(0, len(owners), self.rows):
                 self.tick(start, len(owners))
-                rows = [ids[i] for i in owners[start : start + _ROWS]]
+                rows = [ids[i] for i in owners[start : start + self.rows]]
                 encoded.extend(self._generate(model, rows))
         replies = self.tokenizer.batch_decode(
             [e.input_ids[e.response_start :] for e in encoded], skip_special_tokens=True
         )
         device = next(model.parameters()).device
-        packed = batches(encoded, tokens_per_batch=4096, pad_id=self.tokenizer.pad_token_id or 0)
+        packed = batches(
+            encoded, tokens_per_batch=TOKENS_PER_BATCH, pad_id=self.tokenizer.pad_token_id or 0
+        )
         return Rollouts(
             prompt_index=tuple(owners),
             replies=tuple(reply.strip() for reply in replies),

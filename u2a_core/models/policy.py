@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from u2a_core import params
-from u2a_core.config import ModelSettings, there
+from u2a_core.config import ModelSettings
 from u2a_core.errors import ConfigError, ModelError
+from u2a_core.models.loading import load_tokenizer, pretrained
 
-_LONGEST = 1024
+LONGEST = 1024
 """Tokens of a prompt plus reply where neither the settings nor the model say less."""
 
 
@@ -42,7 +43,7 @@ class Policy:
     @property
     def max_length(self) -> int:
         """Longest prompt plus reply, in tokens."""
-        return self.settings.max_length or min(context_length(self.model) or _LONGEST, _LONGEST)
+        return length_limit(self.settings, context_length(self.model))
 
     @property
     def slopes_see(self) -> tuple[str, ...]:
@@ -105,64 +106,23 @@ def load_policy(settings: ModelSettings, *, weights: str = "") -> Policy:
         raise ConfigError("model.path must name a model folder or hub id; got nothing.")
     device = choose_device(settings.device)
     tokenizer = load_tokenizer(settings.path)
-    if not tokenizer.chat_template:
-        raise ModelError(
-            f"The tokenizer of {settings.path} must have a chat template; got none. "
-            "Add chat_template.jinja to the folder, or use the chat version of the model."
-        )
+    check_template(tokenizer, settings.path)
     dtype = choose_dtype(settings.dtype, device)
     path = weights or settings.path
     model = pretrained(AutoModelForCausalLM, path, dtype).to(device).eval()
     check_finite(model, path)
     _check_vocabulary(model, tokenizer, path)
     _check_context(model, settings)
-    return Policy(_with_trainable(model, settings), tokenizer, settings)
+    return Policy(with_trainable(model, settings), tokenizer, settings)
 
 
-def load_tokenizer(path: str) -> Any:
-    """The tokenizer of a model folder or hub id.
-
-    Raises:
-        ModelError: if there is none.
-    """
-    from transformers import AutoTokenizer
-
-    if there(Path(path)) and not any(
-        (Path(path) / name).exists()
-        for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
-    ):
+def check_template(tokenizer: Any, path: str) -> None:
+    """Refuses a tokenizer that does not know how a conversation is written."""
+    if not tokenizer.chat_template:
         raise ModelError(
-            f"The model folder {path} must hold a tokenizer; got none (no tokenizer.json). "
-            "Save it there with tokenizer.save_pretrained."
+            f"The tokenizer of {path} must have a chat template; got none. "
+            "Add chat_template.jinja to the folder, or use the chat version of the model."
         )
-    try:
-        return AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise ModelError(_loading_failed("tokenizer", path, error)) from error
-
-
-def pretrained(family: Any, path: str, dtype: torch.dtype) -> nn.Module:
-    """A model from safetensors.
-
-    Raises:
-        ModelError: if there is none that can be loaded.
-    """
-    if there(Path(path)) and not there(Path(path) / "config.json"):
-        raise ModelError(
-            f"The model folder {path} must hold config.json; got none. Name the folder that "
-            "model.save_pretrained wrote."
-        )
-    try:
-        model = family.from_pretrained(path, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(_loading_failed("model", path, error)) from error
-    assert isinstance(model, nn.Module)
-    return model
-
-
-def _loading_failed(what: str, path: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:200]
-    return f"The {what} at {path} must load; got: {reason} Check model.path."
 
 
 def hide_loading_bars() -> None:
@@ -193,8 +153,18 @@ def _check_vocabulary(model: nn.Module, tokenizer: Any, path: str) -> None:
 
 def context_length(model: nn.Module) -> int | None:
     """The most tokens that the model's positions allow, where its config says so."""
-    found = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    return context_of(getattr(model, "config", None))
+
+
+def context_of(config: Any) -> int | None:
+    """The same of a configuration."""
+    found = getattr(config, "max_position_embeddings", None)
     return int(found) if found else None
+
+
+def length_limit(settings: ModelSettings, context: int | None) -> int:
+    """Longest prompt plus reply, in tokens."""
+    return settings.max_length or min(context or LONGEST, LONGEST)
 
 
 def _check_context(model: nn.Module, settings: ModelSettings) -> None:
@@ -206,7 +176,7 @@ def _check_context(model: nn.Module, settings: ModelSettings) -> None:
         )
 
 
-def _with_trainable(model: nn.Module, settings: ModelSettings) -> nn.Module:
+def with_trainable(model: nn.Module, settings: ModelSettings) -> nn.Module:
     """Marks the parameters that unlearning may move; wraps the model for LoRA."""
     if settings.parameters == "lora":
         from peft import LoraConfig, get_peft_model

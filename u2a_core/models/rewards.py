@@ -19,16 +19,11 @@ from torch import nn
 from u2a_core.config import ModelSettings, there
 from u2a_core.data.encode import conversation_ids
 from u2a_core.errors import ConfigError, ModelError, U2AError
-from u2a_core.models.policy import (
-    check_finite,
-    choose_device,
-    choose_dtype,
-    load_tokenizer,
-    pretrained,
-)
+from u2a_core.models.loading import load_tokenizer, pretrained
+from u2a_core.models.policy import check_finite, choose_device, choose_dtype
 from u2a_core.types import Reward, user_prompt
 
-_ROWS = 256
+ROWS = 256
 """Rows scored together."""
 
 
@@ -154,8 +149,8 @@ class RewardModel:
             conversation_ids(user_prompt(prompt), reply, self.tokenizer)
             for prompt, reply in zip(prompts, replies, strict=True)
         ]
-        for start in range(0, len(ids), _ROWS):
-            rows = ids[start : start + _ROWS]
+        for start in range(0, len(ids), ROWS):
+            rows = ids[start : start + ROWS]
             width = max(len(row) for row in rows)
             tokens = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
             mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])

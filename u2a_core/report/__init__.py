@@ -1,11 +1,13 @@
 """What a command tells in the terminal: progress, a run's results, the state of data files."""
 
-from u2a_core.report.data import show_data
+from u2a_core.report.data import DataOptions, show_data
+from u2a_core.report.estimate import show_estimate
 from u2a_core.report.evidence import TableOptions, interval, results_table
 from u2a_core.report.progress import ProgressBars, log_line
 from u2a_core.report.runs import show
 
 __all__ = [
+    "DataOptions",
     "ProgressBars",
     "TableOptions",
     "interval",
@@ -13,4 +15,5 @@ __all__ = [
     "results_table",
     "show",
     "show_data",
+    "show_estimate",
 ]

@@ -1,30 +1,60 @@
-"""`u2a data` in the terminal: counts, faults by line, lengths."""
+"""`u2a data` in the terminal: counts, faults by line, lengths, what sets share, a preview."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from u2a_core.data import DataReport, inspect_data
+from u2a_core.data import DataReport, Inspection, inspect_data
 
 if TYPE_CHECKING:
-    from u2a_core.config import DataSettings
+    from u2a_core.config import Settings
+    from u2a_core.models import Rendered
 
 
-def show_data(settings: DataSettings, *, as_json: bool) -> int:
-    """`u2a data`: counts, faults by line, lengths; 0 if every file is usable, else 2."""
-    reports = inspect_data(settings)
-    if as_json:
-        sys.stdout.write(json.dumps([report.as_dict() for report in reports], indent=2) + "\n")
+@dataclass(frozen=True)
+class DataOptions:
+    """Options of `u2a data`."""
+
+    json: bool = False
+    """Print everything as JSON on stdout."""
+    preview: int = 0
+    """Show so many samples of each set as the model reads them: its chat template, its tokens."""
+
+
+def show_data(settings: Settings, options: DataOptions) -> int:
+    """`u2a data`: 0 if every file is usable, else 2."""
+    found = inspect_data(settings.data, settings.evaluation)
+    shown: list[Rendered] = []
+    if options.preview and settings.model.path:
+        from u2a_core.models import render
+
+        shown = render(settings, options.preview)
+    if options.json:
+        facts: dict[str, Any] = {
+            "files": [report.as_dict() for report in found.files],
+            "overlaps": [overlap._asdict() for overlap in found.overlaps],
+            "preview": [dataclasses.asdict(sample) for sample in shown],
+        }
+        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
     else:
-        console = Console()
-        for report in reports:
-            _show_file(console, report)
-    return 2 if any(report.error for report in reports) else 0
+        _show(Console(), found, shown)
+    return 2 if any(report.error for report in found.files) else 0
+
+
+def _show(console: Console, found: Inspection, shown: list[Rendered]) -> None:
+    for report in found.files:
+        _show_file(console, report)
+    for overlap in found.overlaps:
+        console.print(f"[yellow]{escape(overlap.sentence)}[/yellow]", soft_wrap=True)
+    for sample in shown:
+        _show_tokens(console, sample)
 
 
 def _show_file(console: Console, report: DataReport) -> None:
@@ -32,8 +62,9 @@ def _show_file(console: Console, report: DataReport) -> None:
     if report.error:
         console.print(f"  [red]{escape(report.error)}[/red]", soft_wrap=True)
         return
+    dropped = "duplicates dropped" if report.role == "negatives" else "duplicates"
     console.print(
-        f"  {report.usable} usable, {report.duplicates} duplicates dropped, "
+        f"  {report.usable} usable, {report.duplicates} {dropped}, "
         f"{len(report.faults)} faults; characters: median {report.median_length:.0f}, "
         f"longest {report.longest}",
         soft_wrap=True,
@@ -42,3 +73,15 @@ def _show_file(console: Console, report: DataReport) -> None:
         console.print(f"  line {fault.line}: {escape(fault.reason)}", soft_wrap=True)
     for text in report.preview:
         console.print(f"  [dim]{escape(text)}[/dim]", soft_wrap=True)
+
+
+def _show_tokens(console: Console, sample: Rendered) -> None:
+    """A sample as the model reads it; what is learned or unlearned in bold."""
+    console.print(
+        f"[bold]{sample.set}[/bold] {sample.number} {sample.reply}: {sample.tokens} tokens, "
+        f"{sample.response} of the reply, {sample.cut} cut",
+        soft_wrap=True,
+    )
+    marks = {"prompt": "dim", "response": "bold", "cut": "strike"}
+    text = "".join(f"[{marks[p.kind]}]{escape(p.text)}[/]" for p in sample.pieces)
+    console.print(f"  {text}", soft_wrap=True)

@@ -25,6 +25,8 @@ from u2a_core.runs import Run
 METHODS = ("npo", "ga", "graddiff")
 _LAST = ("dpo", "ppo")
 _STEPS = 10_000
+_SPLIT = ("negatives", "preferences", "prompts", "mixture")
+"""Sets whose files the split writes."""
 """Steps of DPO and PPO, whose bound is the tokens that U2A has used."""
 
 
@@ -88,9 +90,13 @@ def _data(run: Run, settings: Settings) -> tuple[Settings, dict[str, Path]]:
             "u2a reproduce at full scale needs model.path (the base model) and data.preferences "
             "(pairs of prompt, chosen, rejected to split); got none. Give a CONFIG.yaml with them."
         )
-    pairs = load_preferences(settings.data.preferences)[0]
+    data = settings.data
+    pairs = load_preferences(data.preferences, columns=data.columns_of("preferences"))[0]
     parts = split_pairs(pairs, split, seed=settings.seed, **limits)
-    return settings, write_split(folder, parts)
+    # the files of the split have columns that are recognized; those that are read as they are keep
+    kept = {name: c for name, c in data.columns.items() if name not in _SPLIT}
+    data = data.model_copy(update={"columns": kept})
+    return settings.model_copy(update={"data": data}), write_split(folder, parts)
 
 
 def _original(run: Run, settings: Settings, watch: Watch) -> Path:

@@ -1,0 +1,380 @@
+"""Memory and time before anything is loaded, against real runs; what the hub's refusals say."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2
+import pytest
+import torch
+import yaml
+from huggingface_hub import errors as hub
+
+from u2a_core import params
+from u2a_core.commands import Watch, execute
+from u2a_core.commands.shortage import shortage_told
+from u2a_core.config import Settings, load_settings, override
+from u2a_core.errors import AccessError, MemoryShortageError, ModelError, TokenError
+from u2a_core.estimate import from_dict, size, time_range, verdict
+from u2a_core.estimate import machine as machine_module
+from u2a_core.estimate.estimating import estimate
+from u2a_core.estimate.memory import Memory
+from u2a_core.estimate.result import Machine
+from u2a_core.estimate.trace import Passes, Shape
+from u2a_core.estimate.workload import Rows, read_workload
+from u2a_core.models import load_policy, save_policy
+from u2a_core.models.loading import load_failed, load_tokenizer
+from u2a_core.models.skeleton import policy_skeleton, reward_skeleton
+from u2a_core.runs import Run
+
+KINDS = ("full", "last_n", "lora")
+
+
+@pytest.fixture
+def settings(scenario: Path) -> Settings:
+    return load_settings(scenario)
+
+
+def with_words(settings: Settings, *words: object) -> Settings:
+    return override(settings, [str(word) for word in words])
+
+
+def memory_of(settings: Settings) -> Memory:
+    work = read_workload(settings, load_tokenizer(settings.model.path), 96)
+    return Memory(settings, Passes(policy_skeleton(settings.model)), None, work, program=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_skeleton_has_the_parameters_of_the_model_and_trains_the_same(
+    settings: Settings, kind: str
+):
+    chosen = with_words(settings, "--model.parameters", kind).model
+    skeleton, policy = policy_skeleton(chosen), load_policy(chosen)
+    real = {name: p.shape for name, p in policy.model.named_parameters()}
+    assert {name: p.shape for name, p in skeleton.model.named_parameters()} == real
+    assert skeleton.theta == tuple(params.trainable(policy.model))
+    assert set(skeleton.space) == set(policy.slopes_see)
+    held = sum(t.nbytes for t in [*policy.model.parameters(), *policy.model.buffers()])
+    assert skeleton.weights == held
+
+
+def test_a_reward_models_skeleton_is_that_of_its_folder(scenario: Path, settings: Settings):
+    skeleton = reward_skeleton(str(scenario.parent / "reward_model"), settings.model)
+    assert Passes(skeleton).scores(4, 20).total > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_arithmetic_is_six_a_trained_number_and_token(settings: Settings, kind: str):
+    """2 forward, 2 through the activations, 2 for a weight's gradient; attention comes on top."""
+    skeleton = policy_skeleton(with_words(settings, "--model.parameters", kind).model)
+    shape = Shape(4, 50, 200)  # every position is scored, so the tied head counts for each
+    flops = Passes(skeleton).gradient(shape, skeleton.theta).flops / shape.tokens
+    trained = skeleton.numbers_in(skeleton.theta)
+    least = 2 * skeleton.parameters + 2 * trained
+    assert 0.99 * least <= flops <= 1.35 * 6 * skeleton.parameters
+    if kind == "full":
+        assert flops >= 0.99 * 6 * skeleton.parameters  # norms multiply no matrix
+
+
+def test_a_longer_or_wider_batch_needs_more(settings: Settings):
+    passes = Passes(policy_skeleton(settings.model))
+    theta = passes.skeleton.theta
+    small = passes.gradient(Shape(8, 90, 350), theta)
+    assert passes.gradient(Shape(16, 90, 700), theta).total > 1.5 * small.total
+    assert passes.gradient(Shape(8, 90, 700), theta).peak["logits"] == 2 * small.peak["logits"]
+
+
+def test_the_cache_of_a_generation_is_keys_and_values_of_every_token(settings: Settings):
+    passes = Passes(policy_skeleton(settings.model))
+    config = passes.skeleton.config
+    each = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4
+    assert passes.cache_bytes(8, 30) == 8 * 30 * each
+
+
+def test_the_batches_are_those_that_the_encoding_makes():
+    rows = Rows(((4, 10), (4, 10), (2, 30)))
+    assert rows.largest(60) == Shape(2, 30, 34)  # the longest first, with the next beside it
+    assert rows.largest(60, share=0.5) == Shape(1, 30, 28)
+    assert rows.several(60)
+    assert not rows.several(90)
+
+
+def test_what_is_not_named_is_taken_for_granted_and_told(settings: Settings):
+    bare = with_words(settings, "--data.negatives", "", "--data.preferences", "")
+    bare = with_words(bare, "--data.truth", "")
+    found = estimate(bare)
+    assert any("1000 negatives of 96 tokens" in text for text in found.assumed)
+    assert estimate(settings).assumed == ()
+
+
+def test_standard_errors_of_gains_are_what_scoring_holds(settings: Settings):
+    """A part of ∇J and a direction made of it, for each part of the prompts."""
+    eight, none = (
+        dict(sum_parts(memory_of(with_words(settings, "--objective.splits", n)))) for n in (8, 0)
+    )
+    theta = policy_skeleton(settings.model).weights
+    assert eight["gain directions"] - none["gain directions"] == pytest.approx(
+        (8 + 9 - 6) * theta, rel=0.01  # without parts the curvature's six vectors are the worst
+    )  # fmt: skip
+
+
+def sum_parts(memory: Memory) -> list[tuple[str, int]]:
+    return [(part.name, part.bytes) for part in memory.peak("gains")[1]]
+
+
+def test_fewer_replies_at_a_time_need_less(settings: Settings):
+    many, few = (
+        max(
+            phase.total
+            for phase in memory_of(
+                with_words(settings, "--objective.generation_rows", rows)
+            ).phases("gains")
+            if phase.name == "sampling replies for J"
+        )
+        for rows in (256, 8)
+    )
+    assert few < many / 2
+
+
+def test_what_does_not_fit_gets_suggestions_that_keep_their_word(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    scarce = Machine("cpu", "memory of this machine", 10 * 2**20, 2**30, 1e9)
+    monkeypatch.setattr("u2a_core.estimate.estimating.machine", lambda *_: scarce)
+    found = estimate(settings)
+    assert found.suggestions
+    saved = [change.saves for change in found.suggestions]
+    assert saved == sorted(saved, reverse=True)
+    best = found.suggestions[0]
+    words = [w for name, value in best.changes.items() for w in (f"--{name}", value)]
+    after = estimate(with_words(settings, *words))
+    command = found.largest.command
+    need = next(need for need in after.needs if need.command == command)
+    assert _without_program(need) == pytest.approx(_without_program(found.largest) - best.saves)
+
+
+def _without_program(need) -> int:
+    return sum(part.bytes for part in need.parts if part.name != "program")
+
+
+def test_an_estimate_survives_json(settings: Settings):
+    found = estimate(settings)
+    assert from_dict(json.loads(json.dumps(found.as_dict()))) == found
+
+
+def test_a_container_that_grants_less_than_the_machine_has_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "memory.max").write_text("1000000000")
+    (tmp_path / "memory.current").write_text("400000000")
+    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 100000000\n")
+    monkeypatch.setattr(machine_module, "_CGROUP", tmp_path)
+    rates = machine_module.Rates(1e9, 1e9, 1e5)
+    found = machine_module.machine(torch.device("cpu"), rates)
+    assert found.total == 10**9
+    assert found.free == pytest.approx(7e8 + machine_module.process_bytes(), rel=0.1)
+    (tmp_path / "memory.max").write_text("max")
+    assert machine_module.machine(torch.device("cpu"), rates).total > 10**9
+
+
+@pytest.mark.parametrize(
+    ("peak", "said"),
+    [(10, "fits"), (82, "fits"), (90, "tight"), (124, "tight"), (130, "too large")],
+)
+def test_within_the_margin_it_is_tight(peak: int, said: str):
+    assert verdict(peak, 100, 0.2) == said
+
+
+def test_sizes_and_times_are_told_in_their_unit():
+    assert (size(3 * 2**30), size(5 * 2**20)) == ("3.0 GiB", "5 MiB")
+    assert time_range((3.21, 14.0)) == "3.2–14 s"
+    assert time_range((90.0, 600.0)) == "1.5–10 min"
+    assert time_range((3600.0 * 20, 86400.0 * 3)) == "0.8–3.0 days"
+
+
+def test_the_command_tells_it_in_words_and_as_json(u2a, scenario: Path):
+    code, out, _ = u2a("estimate")
+    assert code == 0
+    assert "reweight" in out
+    assert "fits" in out
+    code, out, _ = u2a("estimate", "--json")
+    assert {need["command"] for need in json.loads(out)["needs"]} == {
+        "gains", "unlearn", "reweight"
+    }  # fmt: skip
+
+
+def test_why_there_is_no_estimate_is_json_too(u2a, tmp_path: Path):
+    (tmp_path / "empty.yaml").write_text("model:\n  path: ''\n")
+    code, out, err = u2a("estimate", "--json", config=tmp_path / "empty.yaml")
+    assert code == 2
+    assert json.loads(out)["kind"] == "ConfigError"
+    assert "model.path must name" in err
+
+
+_REAL = """
+import resource, sys, tempfile
+from pathlib import Path
+from u2a_core import commands
+from u2a_core.config import load_settings
+from u2a_core.runs import Run
+settings = load_settings(Path(sys.argv[1]))
+with tempfile.TemporaryDirectory() as folder:
+    run = Run.create(Path(folder) / "run", sys.argv[2], settings)
+    commands.execute(run, commands.Watch(run), commands.BODIES[sys.argv[2]])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.fixture(scope="module")
+def larger(scenario: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Settings of a random Llama of 17 million parameters on twelve samples."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("larger")
+    shutil.copytree(scenario.parent, folder, dirs_exist_ok=True)
+    config = LlamaConfig.from_pretrained(str(folder / "model"))
+    config.update({
+        "hidden_size": 384, "intermediate_size": 1152, "num_hidden_layers": 6,
+        "num_attention_heads": 6, "num_key_value_heads": 6, "head_dim": 64, "vocab_size": 16000,
+    })  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder / "model")
+    for name in ("negatives", "truth", "preferences", "retain", "test_prompts"):
+        file = folder / "data" / f"{name}.jsonl"
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:10]))
+    raw = yaml.safe_load((folder / "demo.yaml").read_text())
+    raw["inner"]["steps"], raw["objective"]["max_new_tokens"] = 2, 6
+    raw["objective"]["reward"] = "odd:score"  # a random model's replies all score alike by rubric
+    (folder / "odd.py").write_text(
+        "def score(prompts, replies):\n    return [sum(map(ord, r)) % 97 / 97 for r in replies]\n"
+    )
+    (folder / "larger.yaml").write_text(yaml.safe_dump(raw))
+    return folder / "larger.yaml"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak as Linux counts it")
+@pytest.mark.parametrize("command", ["gains", "unlearn"])
+def test_the_memory_of_a_real_run_is_within_the_margin(larger: Path, command: str):
+    call = [sys.executable, "-c", _REAL, str(larger), command]
+    real = int(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
+    call = [sys.executable, "-m", "u2a_core.cli", "estimate", str(larger), "--json"]
+    said = subprocess.run(call, check=True, capture_output=True, text=True).stdout
+    found = from_dict(json.loads(said))
+    need = next(need for need in found.needs if need.command == command)
+    assert need.peak == pytest.approx(real, rel=found.margin), need.parts
+
+
+def answered(kind: type[hub.HfHubHTTPError], status: int) -> Exception:
+    """As transformers raises it: an OSError that was led to by the hub's answer."""
+    request = httpx2.Request("GET", "https://huggingface.co/api/models/owner/name")
+    cause = kind("refused", response=httpx2.Response(status, request=request))
+    error = OSError("You are trying to access a gated repo.")
+    error.__cause__ = cause
+    return error
+
+
+def led_by(cause: Exception) -> Exception:
+    error = OSError("We couldn't connect to 'https://huggingface.co'")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (answered(hub.GatedRepoError, 401), TokenError, "says 401.*Enter one on the Model page"),
+        (answered(hub.GatedRepoError, 403), AccessError, "https://huggingface.co/owner/name with"),
+        (answered(hub.RepositoryNotFoundError, 404), TokenError, "none of this name"),
+        (answered(hub.RepositoryNotFoundError, 401), TokenError, "none of this name"),
+        (answered(hub.HfHubHTTPError, 401), TokenError, "says 401"),
+        (answered(hub.HfHubHTTPError, 403), AccessError, "says 403"),
+        (answered(hub.HfHubHTTPError, 500), ModelError, "must load; got"),
+        (answered(hub.RevisionNotFoundError, 404), ModelError, "revision"),
+        (led_by(hub.OfflineModeIsEnabled("off")), ModelError, "HF_HUB_OFFLINE"),
+        (led_by(hub.LocalEntryNotFoundError("none")), ModelError, "got no connection"),
+        (led_by(httpx2.ConnectError("refused")), ModelError, "got no connection"),
+        (led_by(hub.HFValidationError("bad")), ModelError, "which is neither"),
+        (OSError("something else"), ModelError, "must load; got: something else"),
+    ],
+)
+def test_every_refusal_of_the_hub_has_its_own_sentence(
+    error: Exception, kind: type[ModelError], words: str
+):
+    found = load_failed("model", "owner/name", error)
+    assert type(found) is kind
+    with pytest.raises(kind, match=words):
+        raise found
+
+
+def test_a_local_folder_is_never_looked_for_on_the_hub(tmp_path: Path):
+    found = load_failed("model", str(tmp_path), answered(hub.GatedRepoError, 401))
+    assert "401" not in str(found)
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_the_folder_of_an_adapter_is_its_base_with_the_adapter_merged(
+    settings: Settings, tmp_path: Path, head: bool
+):
+    chosen = with_words(settings, "--model.parameters", "lora", "--model.lora_head", head).model
+    policy = load_policy(chosen)
+    with torch.no_grad():
+        for name, p in params.trainable(policy.model).items():
+            p.add_(0.1 if "lora_B" in name else 0.0)
+    save_policy(policy, tmp_path / "adapter", provenance={})
+    adapter = settings.model.model_copy(update={"path": str(tmp_path / "adapter")})
+    if head:  # the demo's head is tied to its embedding
+        with pytest.raises(ModelError, match="must not reach the output head"):
+            load_policy(adapter)
+        return
+    merged = load_policy(adapter)
+    ids = torch.tensor([[1, 5, 9, 30]])
+    torch.testing.assert_close(
+        merged.model(ids).logits, policy.model(ids).logits, atol=1e-4, rtol=0
+    )
+    assert policy_skeleton(adapter).parameters == sum(p.numel() for p in merged.model.parameters())
+
+
+def test_an_adapter_without_a_base_is_a_sentence(tmp_path: Path, settings: Settings):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    broken = settings.model.model_copy(update={"path": str(tmp_path)})
+    with pytest.raises(ModelError, match="must name the model it was made of"):
+        load_policy(broken)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."),
+        RuntimeError("MPS backend out of memory"),
+    ],
+)
+def test_out_of_memory_is_a_sentence_with_a_next_step(error: Exception):
+    with pytest.raises(MemoryShortageError, match="u2a estimate"), shortage_told():
+        raise error
+
+
+def test_what_it_asked_for_is_told():
+    with pytest.raises(MemoryShortageError, match=r"asked for another 2.00 GiB"), shortage_told():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0")
+
+
+def test_another_fault_is_left_as_it_is():
+    with pytest.raises(RuntimeError, match="shapes"), shortage_told():
+        raise RuntimeError("shapes do not match")
+
+
+def test_a_run_that_dies_of_it_says_so(tmp_path: Path, settings: Settings):
+    run = Run.create(tmp_path / "run", "gains", settings)
+
+    def body(*_: object) -> dict:
+        return {"weights": torch.empty(2**60)}  # more than any machine has
+
+    with pytest.raises(MemoryShortageError):
+        execute(run, Watch(run), body)
+    assert run.status().state == "failed"
+    assert "Model page's check" in run.status().message
+    assert dataclasses.asdict(run.status())["message"].count("estimate") == 1

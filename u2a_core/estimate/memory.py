@@ -1,0 +1,184 @@
+"""The bytes of a command at its worst moment, phase by phase, as the commands really hold them.
+
+T: bytes of the trained parameters θ; S: of the parameters in whose space slopes are taken. Kept
+beside the model are θ₀ (T), while unlearning the best θ (T) and the optimizer's moments, and while
+scoring the parts of ∇J and the directions made of them (several S). A pass's activations, logits
+and gradients come from its trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from u2a_core.config import Settings
+from u2a_core.estimate.result import Part
+from u2a_core.estimate.trace import ACTIVATIONS, GRADIENTS, LOGITS, Passes, Shape, Trace
+from u2a_core.estimate.workload import Workload
+from u2a_core.models.generation import TOKENS_PER_BATCH
+from u2a_core.models.rewards import ROWS
+
+_RIDGE_VECTORS = 5
+"""∇J, u, θ, θ moved, and the gradient on one side, while the neglected curvature is measured."""
+_CG_VECTORS = 11
+"""The vectors of conjugate gradients with those of a Hessian product."""
+
+ABOUT = {
+    "program": "Python with its libraries, before a model is there",
+    "weights": "the model's parameters",
+    "adapter": "the LoRA adapter",
+    "reward model": "its parameters",
+    "copies of the weights": "the original and the best trained parameters",
+    "optimizer": "AdamW's two moments of every trained parameter",
+    "gain directions": "parts of ∇J and directions for gains and their standard errors",
+    "gradients": "of the trained parameters",
+    "activations": "what a batch leaves for the backward pass",
+    "logits": "vocabulary × response tokens of a batch",
+    "generation cache": "keys and values of the replies that are sampled together",
+}
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Something a command does, and what it holds meanwhile beside what is always there."""
+
+    name: str
+    held: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """Bytes."""
+        return sum(self.held.values())
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The memory of commands on settings.
+
+    Attributes:
+        settings: what is asked for.
+        policy: the model's passes.
+        reward: the reward model's; None where there is none.
+        work: how much there is to compute.
+        program: bytes of the process without a model.
+    """
+
+    settings: Settings
+    policy: Passes
+    reward: Passes | None
+    work: Workload
+    program: int
+
+    @property
+    def theta(self) -> int:
+        """T."""
+        return self.policy.skeleton.bytes_of(self.policy.skeleton.theta)
+
+    @property
+    def space(self) -> int:
+        """S."""
+        return self.policy.skeleton.bytes_of(self.policy.skeleton.space)
+
+    def peak(self, command: str) -> tuple[str, tuple[Part, ...]]:
+        """The worst phase of gains, reweight or unlearn, and the parts of its memory."""
+        worst = max(self.phases(command), key=lambda phase: phase.total)
+        parts = {**self._always(), **worst.held}
+        order = [name for name in ABOUT if parts.get(name, 0) > 0]
+        return worst.name, tuple(Part(name, parts[name], ABOUT[name]) for name in order)
+
+    def phases(self, command: str) -> Iterator[Phase]:
+        """What the command does that may need most."""
+        descends = command != "gains"
+        copies = {"copies of the weights": self.theta * (2 if descends else 1)}
+        moments = 2 * self.theta if self.settings.inner.optimizer == "adamw" else 0
+        kept = {**copies, "optimizer": moments} if descends else copies
+        yield from self._sampling(kept)
+        if command != "unlearn":
+            yield from self._scoring(copies)
+        if descends:
+            yield from self._stepping(kept)
+
+    def _always(self) -> dict[str, int]:
+        skeleton = self.policy.skeleton
+        lora = self.settings.model.parameters == "lora"
+        return {
+            "program": self.program,
+            "weights": skeleton.weights - (self.theta if lora else 0),
+            "adapter": self.theta if lora else 0,
+            "reward model": self.reward.skeleton.weights if self.reward else 0,
+        }
+
+    def _sampling(self, kept: dict[str, int]) -> Iterator[Phase]:
+        """Generation for J and for the comparison, and the reward model's reading of it."""
+        objective, evaluation = self.settings.objective, self.settings.evaluation
+        uses = [("sampling replies for J", self.work.asked, objective.samples)]
+        uses.append(("sampling replies to compare", self.work.test, evaluation.samples))
+        for name, prompts, samples in uses:
+            if not prompts:
+                continue
+            rows = min(objective.generation_rows, len(prompts) * samples)
+            width, new = max(prompts), objective.max_new_tokens
+            cache = self.policy.cache_bytes(rows, width + new)
+            for trace in self.policy.generation(rows, width, new):
+                held = _sum(trace)
+                rest = max(0, held[ACTIVATIONS] - cache)
+                yield Phase(name, {**kept, **held, ACTIVATIONS: rest, "generation cache": cache})
+            if self.reward is not None:
+                scored = self.reward.scores(min(ROWS, len(prompts) * samples), width + new)
+                yield Phase("scoring replies by the reward model", {**kept, **_sum(scored)})
+
+    def _scoring(self, kept: dict[str, int]) -> Iterator[Phase]:
+        """∇J in parts, its curvature, and the slopes along directions."""
+        splits = self.splits
+        parts, directions = splits * self.space, (splits + 1 if splits > 1 else 1) * self.space
+        names = self.policy.skeleton.space
+        trace = self.policy.gradient(self.j_batch(splits), names)
+        yield Phase("the gradient of J", {**kept, **_sum(trace), "gain directions": parts})
+        negatives = self.work.negatives
+        shape = negatives.largest(self.settings.data.tokens_per_batch)
+        several = negatives.several(self.settings.data.tokens_per_batch)
+        trace = self.policy.gradient(shape, names)
+        cg = self.settings.outer.curvature == "cg"
+        vectors = (_CG_VECTORS + splits if cg else _RIDGE_VECTORS) + several
+        held = {**kept, **_sum(trace), "gain directions": parts + vectors * self.space}
+        yield Phase("measuring the curvature", held)
+        held = {**kept, **_sum(self.policy.slopes(shape)), "gain directions": parts + directions}
+        held[LOGITS] = held.get(LOGITS, 0) + 8 * shape.responses * self.policy.vocabulary
+        yield Phase("slopes of the samples", held)
+        yield Phase(
+            "checking the slopes", {**kept, **_sum(trace), "gain directions": parts + directions}
+        )
+
+    def _stepping(self, kept: dict[str, int]) -> Iterator[Phase]:
+        """A step of the inner problem."""
+        size, inner = self.settings.data.tokens_per_batch, self.settings.inner
+        shapes = [self.work.negatives.largest(size, self.share)]
+        shapes += [self.work.retain.largest(size)] if inner.retain_weight else []
+        total = self.theta if self.work.negatives.several(size) or inner.retain_weight else 0
+        for shape in shapes:
+            trace = _sum(self.policy.gradient(shape, self.policy.skeleton.theta))
+            trace[GRADIENTS] = trace.get(GRADIENTS, 0) + total
+            yield Phase("a step of unlearning", {**kept, **trace})
+        yield Phase("a step of the optimizer", {**kept, GRADIENTS: 2 * self.theta})
+
+    @property
+    def splits(self) -> int:
+        """Parts of ∇J that are kept apart."""
+        units = len(self.work.asked) or len(self.work.pairs) // 2
+        return max(1, min(self.settings.objective.splits, units))
+
+    @property
+    def share(self) -> float:
+        """Of the negatives, in a step."""
+        drawn = self.settings.inner.samples_per_step
+        return min(1.0, drawn / len(self.work.negatives)) if drawn else 1.0
+
+    def j_batch(self, splits: int) -> Shape:
+        """The batch of J's gradient that takes most: the rows of one part."""
+        if self.work.asked:
+            return self.work.rollouts(self.settings).largest(TOKENS_PER_BATCH, 1 / splits)
+        return self.work.pairs.largest(self.settings.data.tokens_per_batch, 1 / splits)
+
+
+def _sum(trace: Trace) -> dict[str, int]:
+    return {ACTIVATIONS: 0, **trace.peak}

@@ -1,0 +1,195 @@
+"""Models without weights: their shapes, from the configuration alone.
+
+A skeleton is built on the meta device and then made of fake tensors of the CPU, so that every
+operation of a pass goes the way it goes with real ones (its attention kernel, too) and computes
+nothing. A pass of billions of parameters takes a second and no memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from u2a_core import params
+from u2a_core.config import ModelSettings
+from u2a_core.errors import ModelError
+from u2a_core.losses import output_embedding, projecting_only
+from u2a_core.models.loading import adapter_of, load_failed
+from u2a_core.models.policy import adapted_weights, choose_device, choose_dtype, with_trainable
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A model of fake tensors.
+
+    Attributes:
+        model: in evaluation mode, with the trainable parameters chosen.
+        mode: in which its passes run.
+        theta: names of the trained parameters.
+        space: names of the parameters in whose space slopes are taken.
+    """
+
+    model: nn.Module
+    mode: FakeTensorMode
+    theta: tuple[str, ...] = ()
+    space: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> Any:
+        """The model's configuration."""
+        return self.model.config
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it has, those of an adapter included."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def weights(self) -> int:
+        """Bytes of all parameters and buffers."""
+        held = [*self.model.parameters(), *self.model.buffers()]
+        return sum(t.numel() * t.element_size() for t in held)
+
+    def bytes_of(self, names: tuple[str, ...]) -> int:
+        """Bytes of the named parameters."""
+        own = dict(self.model.named_parameters())
+        return sum(own[name].numel() * own[name].element_size() for name in names)
+
+    def numbers_in(self, names: tuple[str, ...]) -> int:
+        """How many numbers the named parameters have."""
+        own = dict(self.model.named_parameters())
+        return sum(own[name].numel() for name in names)
+
+    def gradient(self, rows: int, width: int, responses: int, names: tuple[str, ...]) -> Any:
+        """The gradient of a loss of `responses` tokens, as `losses` computes it."""
+        with params.training(self.model, names):
+            theta = params.trainable(self.model)
+            return params.gradient(-self._log_probs(rows, width, responses).sum(), theta)
+
+    def slopes(self, rows: int, width: int, responses: int) -> None:
+        """The pass through the activations alone, without a weight's gradient."""
+        with params.training(self.model, ()):
+            embedding: Any = self.model.get_input_embeddings()  # type: ignore[operator]
+            hook = embedding.register_forward_hook(lambda _, __, out: out.requires_grad_())
+            try:
+                torch.autograd.backward(-self._log_probs(rows, width, responses).sum())
+            finally:
+                hook.remove()
+
+    def value(self, rows: int, width: int, responses: int) -> Tensor:
+        """Log-probabilities of the response tokens, without a gradient."""
+        with torch.no_grad():
+            return self._log_probs(rows, width, responses)
+
+    def prefill(self, rows: int, width: int) -> Any:
+        """Reads the prompts of a generation; returns what it keeps of them."""
+        ids, mask = _ids(rows, width), torch.ones(rows, width, dtype=torch.long)
+        with torch.no_grad():
+            out = self.model(input_ids=ids, attention_mask=mask, use_cache=True, logits_to_keep=1)
+        return out.past_key_values
+
+    def decode(self, rows: int, length: int, kept: Any) -> Tensor:
+        """One more token of every reply: its probabilities, which are sampled from."""
+        mask = torch.ones(rows, length + 1, dtype=torch.long)
+        with torch.no_grad():
+            out = self.model(
+                input_ids=_ids(rows, 1),
+                attention_mask=mask,
+                past_key_values=kept,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            scaled: Tensor = out.logits[:, -1].float() / 2.0
+            return scaled.softmax(-1)
+
+    def scores(self, rows: int, width: int) -> Tensor:
+        """Of a classifier."""
+        mask = torch.ones(rows, width, dtype=torch.long)
+        with torch.no_grad():
+            logits: Tensor = self.model(input_ids=_ids(rows, width), attention_mask=mask).logits
+        return logits
+
+    def _log_probs(self, rows: int, width: int, responses: int) -> Tensor:
+        """As `losses.response_log_probs`, whose shapes are read from labels, has it."""
+        head, positions = output_embedding(self.model), torch.zeros(responses, dtype=torch.long)
+        if head is None:
+            logits = self.model(input_ids=_ids(rows, width)).logits.flatten(0, 1)[positions]
+        else:
+            with projecting_only(head, positions):
+                logits = self.model(input_ids=_ids(rows, width), use_cache=False).logits[0]
+        precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return -F.cross_entropy(precise, positions, reduction="none")
+
+
+def policy_skeleton(settings: ModelSettings) -> Skeleton:
+    """The policy that the settings name.
+
+    Raises:
+        ModelError: if there is no configuration of a causal language model, or no access to it.
+    """
+    from transformers import AutoModelForCausalLM
+
+    device = choose_device(settings.device)
+    model = _shapes(AutoModelForCausalLM, settings.path, choose_dtype(settings.dtype, device))
+    with torch.device("meta"):
+        model = with_trainable(model, settings)
+    theta = tuple(params.trainable(model))
+    seen = settings.parameters == "lora" and settings.lora_slopes == "weights"
+    space = adapted_weights(model) if seen else theta
+    mode = FakeTensorMode()
+    return Skeleton(_faked(model, mode), mode, theta, space)
+
+
+def reward_skeleton(path: str, settings: ModelSettings) -> Skeleton:
+    """The reward model of a folder or hub id, in the policy's number format."""
+    from transformers import AutoModelForSequenceClassification
+
+    dtype = choose_dtype(settings.dtype, choose_device(settings.device))
+    mode = FakeTensorMode()
+    return Skeleton(_faked(_shapes(AutoModelForSequenceClassification, path, dtype), mode), mode)
+
+
+def _shapes(family: Any, path: str, dtype: torch.dtype) -> nn.Module:
+    """A model on the meta device; of an adapter's folder, the model that it belongs to."""
+    from transformers import AutoConfig
+
+    base = adapter_of(path)
+    try:
+        config = AutoConfig.from_pretrained(base or path)
+        with torch.device("meta"):
+            model = family.from_config(config, dtype=dtype).eval()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise load_failed("model", base or path, error) from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{path} must be a model of {family.__name__}; got {type(model)}.")
+    return model
+
+
+def _faked(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
+    """The model with a fake tensor of the CPU in every place; tied ones stay tied."""
+    done: dict[int, Any] = {}
+    for module in model.modules():
+        for held in (module._parameters, module._buffers):
+            for name, tensor in held.items():
+                if tensor is not None:
+                    if id(tensor) not in done:
+                        done[id(tensor)] = (tensor, _fake(tensor, mode))
+                    held[name] = done[id(tensor)][1]
+    return model
+
+
+def _fake(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
+    shape = torch.empty_like(tensor.detach(), device="meta")
+    fake = FakeTensor(mode, shape, torch.device("cpu"))
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(fake, requires_grad=tensor.requires_grad)
+    return fake
+
+
+def _ids(rows: int, width: int) -> Tensor:
+    return torch.zeros(rows, width, dtype=torch.long)
