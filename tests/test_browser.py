@@ -122,23 +122,6 @@ def until(tab, claim: Callable[[], object], seconds: float = 90) -> None:
         tab.wait_for_timeout(200)
 
 
-def test_a_tick_in_the_table_selects_and_the_arrows_go_through_the_selection(server: Server, tab):
-    from playwright.sync_api import expect
-
-    tab.goto(f"{server.url}/gains?run=demo-gains")
-    grid = tab.get_by_test_id("stDataFrame")
-    grid.scroll_into_view_if_needed()
-    box = grid.bounding_box()
-    for row in (1, 2):  # the table is a canvas: rows of 35 px under a header of 35 px
-        tab.mouse.click(box["x"] + 16, box["y"] + 35 * row + 17)
-        expect(tab.get_by_text(re.compile(rf"Selected {row} of 240"))).to_be_visible()
-    gains = Workspace(server.folder).find("demo-gains").table("gains")["id"]
-    expect(tab.get_by_text(f"Sample {gains[0]}")).to_be_visible()
-    main(tab).get_by_role("button", name="→").click()
-    expect(tab.get_by_text(f"Sample {gains[1]}")).to_be_visible()
-    tab.wait_for_url(re.compile(f"sample={gains[1]}"))
-
-
 def test_gains_are_recomputed_by_one_click(server: Server, tab):
     from playwright.sync_api import expect
 

@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from u2a_core.runs import Workspace
+from u2a_core.runs import Run, Workspace
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -78,3 +80,31 @@ def chromium() -> Iterator:
         opened = play.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield opened
         opened.close()
+
+
+def many_gains(folder: Path, count: int, name: str = "many") -> Run:
+    """A finished gains run of so many samples, synthesized: texts, gains, intervals."""
+    rng = np.random.default_rng(0)
+    shipped = Workspace(folder).find("demo-gains")
+    run = Run.create(folder / name, "gains", shipped.settings())
+    gain = np.sort(rng.standard_t(4, count) * 0.4 + 0.05)[::-1]
+    error = rng.gamma(4, 0.05, count)
+    words = np.array(["please", "rude", "reply", "help", "kitchen", "travel", "never", "ask"])
+    picked = words[rng.integers(len(words), size=(count, 12))]
+    table = pd.DataFrame(
+        {
+            "id": [f"m{i:06}" for i in rng.permutation(count)],
+            "kind": rng.choice(["rude", "false", "harmful"], count),
+            "prompt": [f"Question {i}: how do I {' '.join(p[:5])}?" for i, p in enumerate(picked)],
+            "response": [f"Answer {i % 997}: {' '.join(p)}." for i, p in enumerate(picked)],
+            "gain": gain,
+            "gain_se": error,
+            "gain_low": gain - 2 * error,
+            "gain_high": gain + 2 * error,
+            "nll": rng.gamma(2, 1, count),
+        }
+    )
+    run.write_table("gains", table)
+    data = shipped.report()["data"] | {"negatives": count, "negatives_sha256": f"{count:064}"}
+    run.write_report(shipped.report() | {"data": data, "gains": {}, "warnings": []})
+    return run

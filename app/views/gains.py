@@ -1,20 +1,24 @@
 """Gains: what unlearning each negative sample is worth; pictures, table and sample in step."""
 
-from collections.abc import Callable
-
-import pandas as pd
+import numpy as np
 import streamlit as st
 
-from app import parts, project, runview, sample, urlstate
+from app import (
+    flagged,
+    gain_grid,
+    gain_table,
+    parts,
+    project,
+    runview,
+    sample,
+    selection,
+    slice_bar,
+    texts,
+    urlstate,
+)
+from app.gain_table import Gains
 from u2a_core import figures
-from u2a_core.runs import Run
-
-MOST_ROWS = 1_000
-MEASURES = {
-    "gain": "at the original model",
-    "gain_first_round": "first round, at the original model",
-    "gain_accumulated": "summed over all rounds of the reweighting",
-}
+from u2a_core.runs import Run, reviews, slices
 
 
 def page() -> None:
@@ -57,46 +61,33 @@ def _recompute() -> None:
         st.rerun()
 
 
-def _table(run: Run, measure: str) -> pd.DataFrame:
-    """Samples by falling gain: id, gain, kind, prompt, response, and weight where there is one."""
-    name = "gains" if run.config()["command"] == "gains" else "weights"
-    table = run.table(name)
-    for suffix in ("", "_se", "_low", "_high"):
-        if f"{measure}{suffix}" in table:
-            table[f"gain{suffix}"] = table[f"{measure}{suffix}"]
-    table = table.sort_values("gain", ascending=False, ignore_index=True)
-    table["rank"] = table.index + 1
-    return table
-
-
 def _explore(run: Run) -> None:
     """Numbers, pictures, table and sample panel of one run."""
-    command = run.config()["command"]
-    measures = ["gain"] if command == "gains" else ["gain_accumulated", "gain_first_round"]
-    measure = measures[0]
-    if len(measures) > 1:
+    choices = gain_table.measures(run)
+    measure = choices[0]
+    if len(choices) > 1:
         measure = st.segmented_control(
-            "Gains", measures, default=measure, format_func=MEASURES.__getitem__, key="measure"
+            "Gains", choices, default=measure, format_func=gain_table.MEASURES.__getitem__,
+            key="measure",
         ) or measure  # fmt: skip
-    table = _table(run, measure)
-    _numbers(run, table)
+    _numbers(run, gain_table.of(run, measure))
     runview.warnings(run)
     linked(parts.workspace().identify(run), measure)
 
 
-def _numbers(run: Run, table: pd.DataFrame) -> None:
+def _numbers(run: Run, gains: Gains) -> None:
     """What the run says of all samples, each number with its n and its interval."""
-    report, row = run.report(), st.container(horizontal=True)
-    helps = int((table["gain"] > 0).sum())
-    parts.number(row, "Negative samples", f"{len(table):,}", run.settings().inner.method.upper())
+    report, row, count = run.report(), st.container(horizontal=True), len(gains)
+    helps = int((gains.frame["gain"] > 0).sum())
+    parts.number(row, "Negative samples", f"{count:,}", run.settings().inner.method.upper())
     parts.number(
-        row, "Help when unlearned", f"{helps / len(table):.1%}", f"{helps} of {len(table)}",
+        row, "Help when unlearned", f"{helps / count:.1%}", f"{helps:,} of {count:,}",
         help="samples with a positive gain, at this model and with these prompts",
     )  # fmt: skip
-    if "gain_low" in table:
-        unsure = int(_uncertain(table).sum())
+    if "gain_low" in gains.frame:
+        unsure = int(gains.uncertain.sum())
         parts.number(
-            row, "Uncertain sign", f"{unsure / len(table):.1%}", f"{unsure} of {len(table)}",
+            row, "Uncertain sign", f"{unsure / count:.1%}", f"{unsure:,} of {count:,}",
             help="the 95 % interval of the gain, over parts of J's prompts, holds 0",
         )  # fmt: skip
     found = report["objective"]
@@ -128,124 +119,107 @@ def _numbers(run: Run, table: pd.DataFrame) -> None:
 def linked(name: str, measure: str) -> None:
     """Pictures ↔ table ↔ sample: the same samples selected, by id."""
     parts.guarded(lambda: _linked(name, measure))
-
-
-def _linked(name: str, measure: str) -> None:
-    run = parts.workspace().find(name)
-    table = _table(run, measure)
-    state = st.session_state
-    if state.get("linked_of") != (name, measure):
-        state.update(
-            linked_of=(name, measure), chosen=[], ticked=False,
-            generation=state.get("generation", 0) + 1,
-        )  # fmt: skip
-    if not state["chosen"] and state.get("sample") in set(table["id"]):  # a link to one sample
-        state.update(chosen=[state["sample"]], ticked=True)
-    left, right = st.columns(2)
-    left.plotly_chart(
-        figures.gain_histogram(table["gain"], parts.mode()), theme=None, key=f"bars_{measure}",
-        alt="Histogram of marginal gains; positive helps",
-    )  # fmt: skip
-    plot = f"rank_{state['generation']}"
-    # the browser dims what its own box leaves out; what was ticked elsewhere is told to it
-    told = state["chosen"] if state["ticked"] else None
-    right.plotly_chart(
-        figures.rank_plot(table, parts.mode(), selected=told), theme=None, key=plot,
-        on_select=lambda: _from_plot(plot), selection_mode=("points", "box", "lasso"),
-        alt="Marginal gain of every sample by rank",
-    )  # fmt: skip
-    shown = _filtered(table)
-    chosen = [i for i in state["chosen"] if i in set(table["id"])]
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(
-            f"**Selected {len(chosen)}** of {len(table):,}; listed {len(shown):,}", width="stretch"
-        )
-        if st.button("Clear", disabled=not chosen, help="Selects none"):
-            state.update(
-                chosen=[], ticked=False, sample=None, generation=state["generation"] + 1
-            )  # fmt: skip
-            st.rerun(scope="fragment")
-        listed = shown if shown["kind"].any() else shown.drop(columns=["kind"])
-        title = f"CSV of {len(shown):,} listed"
-        parts.download(listed, f"{name}-gains", key="gains_csv", title=title)
-    _grid(shown, chosen)
-    sample.panel(run, table, chosen)
     if urlstate.unsaved():  # a fragment runs without the entry, which tells the address
         st.rerun()
 
 
-def _from_plot(key: str) -> None:
-    """What a box, a lasso or a click on the rank plot selects."""
-    ids = [point["customdata"][0] for point in st.session_state[key].selection.points]
-    st.session_state.update(chosen=ids, sample=ids[0] if ids else None)
+def _linked(name: str, measure: str) -> None:
+    run = parts.workspace().find(name)
+    gains = gain_table.of(run, measure)
+    sha256 = str(run.report()["data"]["negatives_sha256"])
+    kept = slices.of_set(parts.workspace(), sha256)
+    selection.begin(sha256)
+    selection.settle(name, measure, gains)
+    slice_bar.follow(kept)
+    blurred, marks = texts.blurred(sha256), reviews.marks(parts.workspace(), sha256)
+    _pictures(gains, blurred=blurred)
+    tools = st.container(horizontal=True, vertical_alignment="bottom")
+    rows = gain_grid.listed(gains, tools)
+    with tools:
+        st.space("stretch")
+        texts.blur_switch(sha256, key="blur_gains")
+        gain_grid.export_menu(name.replace("/", "-"), gains, rows, marks)
+    _selected(run, gains, rows, kept)
+    flags = st.session_state["side"] == gain_grid.FLAGGED
+    if flags:
+        flagged.told(gains, marks)
+    gain_grid.grid(gains, rows, marks, blurred=blurred)
+    if flags:
+        flagged.evaluation(run, gains)
+    chosen = st.session_state["chosen"]
+    if st.session_state.get("sample") in chosen:
+        sample.panel(run, gains, chosen, of="selected", blurred=blurred)
+    else:
+        sample.panel(run, gains, gains.ids(rows), of="listed", blurred=blurred)
 
 
-def _from_table(key: str, ids: list[str]) -> None:
-    """What ticks in the table select; row numbers become ids at once."""
-    rows = st.session_state[key].selection.rows
-    chosen = [ids[row] for row in rows if row < len(ids)]
-    st.session_state.update(chosen=chosen, ticked=True, sample=chosen[0] if chosen else None)
-
-
-def _filtered(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that the filters leave."""
-    side = search = kind = st.container(horizontal=True, vertical_alignment="bottom")
-    tests: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
-        "all": lambda rows: rows["gain"].notna(),
-        "helps": lambda rows: rows["gain"] > 0,
-        "hurts": lambda rows: rows["gain"] <= 0,
-    }
-    if "gain_low" in table:
-        tests["uncertain sign"] = _uncertain
-    which = side.segmented_control("Show", list(tests), default="all", key="side") or "all"
-    words = search.text_input("Search in prompt and reply", key="search", width=320)
-    shown = table[tests.get(which, tests["all"])(table)]
-    if words:
-        text = shown["prompt"].str.cat(shown["response"], sep=" ")
-        shown = shown[text.str.contains(words, case=False, regex=False)]
-    kinds = sorted(k for k in table["kind"].unique() if k)
-    picked = kind.multiselect("Kind", kinds, key="kinds", width=320) if kinds else []
-    return shown[shown["kind"].isin(picked)] if picked else shown
-
-
-def _uncertain(table: pd.DataFrame) -> pd.Series:
-    """Where the 95 % interval of the gain holds 0."""
-    return (table["gain_low"] < 0) & (table["gain_high"] > 0)
-
-
-def _grid(shown: pd.DataFrame, chosen: list[str]) -> None:
-    """The table; what is selected stands first."""
-    if shown.empty:
-        st.info("No sample matches. Change the filter or the search.")
-        return
-    picked = shown["id"].isin(chosen)
-    rows = pd.concat([shown[picked], shown[~picked]]).head(MOST_ROWS)
-    if len(shown) > MOST_ROWS:
-        st.caption(f"The first {MOST_ROWS:,} of {len(shown):,}; the CSV holds all.")
-    titles = {"gain_se": "± se", "weight": "weight ω", "response": "negative reply"}
-    order = ("rank", "gain", "gain_se", "weight", "kind", "response", "prompt", "id")
-    columns = {name: titles.get(name, name) for name in order}
-    present = {k: v for k, v in columns.items() if k in rows and (k != "kind" or rows[k].any())}
-    view = rows[list(present)].rename(columns=present)
-    for text in ("negative reply", "prompt"):
-        view[text] = view[text].str.slice(0, 160)
-    key = f"table_{st.session_state['generation']}_{hash(tuple(rows['id']))}"
-    ids = rows["id"].tolist()
-    st.session_state[key] = {
-        "selection": {"rows": list(range(int(picked.sum()))), "columns": [], "cells": []}
-    }
-    st.dataframe(
-        view, key=key, hide_index=True, height=320, selection_mode="multi-row",
-        on_select=lambda: _from_table(key, ids),
-        column_config={
-            "gain": st.column_config.NumberColumn(format="%+.3f"),
-            "± se": st.column_config.NumberColumn(
-                format="%.3f", help="standard error over parts of J's prompts"
-            ),
-            "weight ω": st.column_config.NumberColumn(format="%.4f"),
-        },
-        alt="Samples with their gains",
+def _pictures(gains: Gains, *, blurred: bool) -> None:
+    """The histogram and the rank plot, each of which selects; under them, how many lead."""
+    state, mode = st.session_state, parts.mode()
+    left, right = st.columns(2)
+    bars, rank = selection.picture_key("bars"), selection.picture_key("rank")
+    left.plotly_chart(
+        figures.gain_histogram(gains.frame["gain"], mode), theme=None, key=bars,
+        on_select=lambda: selection.from_bars(state[bars].selection, gains),
+        selection_mode=("points", "box"), alt="Histogram of marginal gains; positive helps",
     )  # fmt: skip
+    table = gains.frame
+    if blurred:
+        table = table.assign(response=texts.masked(table["response"], blurred=True))
+    many = len(gains) > figures.MOST_MARKERS
+    right.plotly_chart(
+        figures.rank_plot(
+            table, mode, selected=state["told"] or None, top=selection.leading(gains)
+        ),
+        theme=None, key=rank, selection_mode=("points", "box", "lasso"),
+        on_select=lambda: selection.from_rank(state[rank].selection, gains, aggregated=many),
+        alt="Marginal gain of every sample by rank; a box or a click selects",
+    )  # fmt: skip
+    _leading(gains)
+
+
+def _leading(gains: Gains) -> None:
+    """K: so many samples of the highest gain are shaded; a button selects them."""
+    state = st.session_state
+    state["top_number"] = state["top_slider"] = selection.leading(gains)
+
+    def follow(widget: str) -> None:
+        selection.lead(gains, state[widget])
+
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.number_input(
+            "K, the samples that lead", 1, len(gains), key="top_number", width=180,
+            on_change=follow, args=("top_number",),
+            help="The K samples of the highest gain are shaded. At first: all that help",
+        )  # fmt: skip
+        if len(gains) > 1:
+            st.slider(
+                "K", 1, len(gains), key="top_slider", label_visibility="collapsed",
+                on_change=follow, args=("top_slider",), width="stretch",
+            )  # fmt: skip
+        st.button(f"Select top {selection.leading(gains):,}", on_click=selection.top, args=(gains,))
+
+
+def _selected(run: Run, gains: Gains, rows: np.ndarray, kept: list[slices.Slice]) -> None:
+    """How many are selected and listed, and what can be done with them."""
+    chosen = st.session_state["chosen"]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            f"**Selected {len(chosen):,}** of {len(gains):,}; listed {len(rows):,}",
+            width="stretch",
+        )
+        st.button(
+            "Select listed", disabled=not len(rows), on_click=selection.choose,
+            args=(gains.ids(rows), "listed"), help="All that the filters leave",
+        )  # fmt: skip
+        st.button(
+            "Clear", disabled=not chosen, on_click=selection.choose, args=((), "clear"),
+            help="Selects none",
+        )  # fmt: skip
+        slice_bar.buttons(run, gains, kept)
+        one = slice_bar.choice(kept)
+        if one is not None:
+            slice_bar.manage(run, one)
 
 
 parts.guarded(page)

@@ -5,11 +5,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import forms, parts, project, runview, texts, urlstate
+from app import forms, parts, project, runview, selection, slice_bar, texts, urlstate
 from u2a_core import figures
 from u2a_core.config import parse_settings
 from u2a_core.errors import U2AError
-from u2a_core.runs import Run
+from u2a_core.runs import Run, slices
 
 ESTIMATORS = {
     "linear": "linear: slopes at the original model",
@@ -119,7 +119,12 @@ def linked(name: str) -> None:
 
 def _linked(name: str) -> None:
     run, state = parts.workspace().find(name), st.session_state
-    curves = run.table("curves")
+    measured = run.table("curves")
+    sha256 = str(run.report()["data"]["negatives_sha256"]) if run.finished else ""
+    curves = measured
+    if sha256:  # the set of a run at work is known at its end, as its texts are
+        curves = _of_selection(measured, sha256)
+    blurred = texts.blurred(sha256)
     ids = set(curves["id"])
     chosen = state.get("sample") if state.get("sample") in ids else None
     left, right = st.columns(2)
@@ -139,9 +144,30 @@ def _linked(name: str) -> None:
         theme=None, key=keys["calibration"], on_select=lambda: _clicked(keys["calibration"]),
         selection_mode="points", alt="Measured against predicted impact, with the line y = x",
     )  # fmt: skip
-    _sample(run, curves, chosen)
+    _sample(run, curves, chosen, blurred=blurred)
     if urlstate.unsaved():  # a fragment runs without the entry, which tells the address
         st.rerun()
+
+
+def _of_selection(curves: pd.DataFrame, sha256: str) -> pd.DataFrame:
+    """The curves of what was selected on Gains or by a slice, where the user wants only those."""
+    selection.begin(sha256)
+    known = set(curves["id"])
+    kept = slices.of_set(parts.workspace(), sha256)
+    slice_bar.follow(kept)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        selected = st.session_state["chosen"]
+        chosen = [i for i in selected if i in known]
+        if selected and not chosen:
+            st.caption(f"None of the {len(selected):,} selected has a curve here", width="content")
+        only = chosen and st.toggle(
+            f"Only the selected: {len(chosen)} of {len(known)} curves", key="only_selected",
+            help="The selection made on Gains, or the slice",
+        )  # fmt: skip
+        slice_bar.choice(kept)
+        st.space("stretch")
+        texts.blur_switch(sha256, key="blur_impact")
+    return curves[curves["id"].isin(chosen)] if only else curves
 
 
 def _clicked(key: str) -> None:
@@ -151,7 +177,7 @@ def _clicked(key: str) -> None:
         st.session_state["sample"] = points[0]["customdata"][0]
 
 
-def _sample(run: Run, curves: pd.DataFrame, chosen: str | None) -> None:
+def _sample(run: Run, curves: pd.DataFrame, chosen: str | None, *, blurred: bool) -> None:
     """The sample that is chosen by click or by name, with the numbers of its curve."""
     names = list(dict.fromkeys(curves["id"]))
     state = st.session_state
@@ -167,7 +193,7 @@ def _sample(run: Run, curves: pd.DataFrame, chosen: str | None) -> None:
     if chosen is None:
         return
     with st.container(border=True):
-        texts.prompt_and_reply(_texts(run), chosen)
+        texts.prompt_and_reply(_texts(run), chosen, blurred=blurred)
         own = curves[curves["id"] == chosen].sort_values("omega")
         st.dataframe(
             _readable(own), hide_index=True, alt="The curve of the sample, a row for each weight"

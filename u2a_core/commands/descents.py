@@ -29,7 +29,7 @@ from u2a_core.errors import ConfigError, DataError, RunError
 from u2a_core.models import save_policy
 from u2a_core.results import write_descent, write_path
 from u2a_core.reweight import mirror_descent, reselect
-from u2a_core.runs import Run
+from u2a_core.runs import Run, slices
 from u2a_core.types import Weights
 from u2a_core.weights import check_count, uniform
 
@@ -52,7 +52,7 @@ def run_reweight(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
 
 
 def run_unlearn(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
-    """`u2a unlearn`: the inner problem under uniform weights, a run's path, or a file's weights."""
+    """`u2a unlearn`: the inner problem under uniform weights, a run's path, a slice, or a file."""
     experiment = load(settings, watch)
     path = weight_path(settings, experiment)
     choose = follow(experiment.policy.model, experiment.objective, path, seed=settings.seed)
@@ -83,10 +83,22 @@ def weight_path(settings: Settings, experiment: Experiment) -> list[Weights]:
         return path[-1:] if settings.final_weights else path
     if not there(Path(source)):
         raise ConfigError(
-            "weights must be 'uniform', a finished reweight run, or a file of {id, weight}; "
-            f"got {source!r}."
+            "weights must be 'uniform', a finished reweight run, a saved slice, or a file of "
+            f"{{id, weight}}; got {source!r}."
         )
+    if slices.is_slice(Path(source)):
+        return [_slice_weights(slices.read_slice(Path(source)), experiment.negatives.sha256, ids)]
     return [_weights_file(Path(source), ids)]
+
+
+def _slice_weights(one: slices.Slice, sha256: str, ids: list[str]) -> Weights:
+    """Equal weights on the samples of a slice, none on the others."""
+    if one.sha256 and one.sha256 != sha256:
+        raise ConfigError(
+            f"The slice {one.name!r} must be of these negatives; it was made of another set. "
+            "Use the same data.negatives, or make the slice from gains of this set."
+        )
+    return _of_ids(one.path, dict.fromkeys(one.ids, 1.0), ids)
 
 
 def _weights_file(path: Path, ids: list[str]) -> Weights:
@@ -100,6 +112,11 @@ def _weights_file(path: Path, ids: list[str]) -> Weights:
             raise DataError(
                 f"Every record of {path} must hold id and weight; line {line} does not."
             ) from error
+    return _of_ids(path, given, ids)
+
+
+def _of_ids(path: Path, given: dict[str, float], ids: list[str]) -> Weights:
+    """The weights that a file gives, in the order of the set."""
     unknown = sorted(set(given) - set(ids))
     values = torch.tensor([given.get(i, 0.0) for i in ids], dtype=torch.float64)
     if unknown or not float(values.sum()) > 0 or float(values.min()) < 0:

@@ -96,7 +96,8 @@ class Settings(Section):
     ablation: AblationSettings = AblationSettings()
     reproduction: ReproductionSettings = ReproductionSettings()
     weights: str = "uniform"
-    """For unlearn: uniform, a finished reweight run, or a file of {id, weight}."""
+    """For unlearn: uniform, a finished reweight run, a saved slice of samples (equal weights), or a
+    file of {id, weight}."""
     final_weights: bool = False
     """For unlearn with a run's weights: use only its last weights, from the original model."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

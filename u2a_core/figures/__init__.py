@@ -22,12 +22,13 @@ from u2a_core.figures.runs import (
     rewards,
     weight_path,
 )
-from u2a_core.figures.samples import gain_histogram, rank_plot
+from u2a_core.figures.samples import MOST_MARKERS, gain_histogram, rank_plot, sample_weights
 from u2a_core.figures.style import Mode
 
 __all__ = [
     "ARMS",
     "AXES",
+    "MOST_MARKERS",
     "Mode",
     "ablation_curves",
     "calibration",
@@ -42,6 +43,7 @@ __all__ = [
     "paired_differences",
     "rank_plot",
     "rewards",
+    "sample_weights",
     "sensitivity",
     "set_sizes",
     "weight_path",

@@ -167,8 +167,19 @@ class Run(Journal):
         """Whether the run has written the table yet."""
         return (self.path / "tables" / f"{name}.parquet").exists()
 
-    def table(self, name: str) -> pd.DataFrame:
+    def table_version(self, name: str) -> int:
+        """Changes whenever the table is written anew; 0 where there is none."""
+        try:
+            return (self.path / "tables" / f"{name}.parquet").stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def table(self, name: str, *, sample: str | None = None) -> pd.DataFrame:
         """A table of the run.
+
+        Args:
+            name: of the table.
+            sample: an id, whose rows alone are read.
 
         Raises:
             RunError: if the run has no such table.
@@ -177,7 +188,7 @@ class Run(Journal):
             raise RunError(f"{self.path} must have the table {name!r}; it has none.")
         path = self.path / "tables" / f"{name}.parquet"
         try:
-            return pd.read_parquet(path)
+            return pd.read_parquet(path, filters=None if sample is None else [("id", "==", sample)])
         except (OSError, ValueError, ArrowException) as error:
             raise RunError(f"{path} must be a whole table; got: {error}. Run anew.") from error
 
