@@ -236,7 +236,7 @@ def test_presets_change_the_command(folder: Path):
 
 def test_settings_are_made_into_widgets_with_label_help_and_range(folder: Path):
     app = opened("unlearn")
-    steps = app.number_input("False_balanced_inner_steps")
+    steps = app.number_input("draft_unlearn_demo_0_inner_steps")
     field = type(load_settings(demo_assets() / "demo.yaml").inner).model_fields["steps"]
     assert (steps.label, steps.help, steps.min, steps.value) == (
         field.title, field.description, 1, 30
