@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import texts, urlstate
+from app import crumb, parts, runview, stages, texts, urlstate
 
 PAGES = {
     "home": ("Home", "What is running, recent runs, the demo"),
@@ -17,7 +17,10 @@ PAGES = {
 HIDDEN = {"sample": ("Sample", "")}
 
 st.set_page_config(page_title="U2A workbench", layout="wide")
-st.html(f"<style>[data-testid=stMainBlockContainer]{{padding-top:4rem}}{texts.STYLE}</style>")
+st.html(
+    "<style>[data-testid=stMainBlockContainer]{padding-top:4rem}"
+    f"{texts.STYLE}{crumb.STYLE}{stages.STYLE}</style>"
+)
 urlstate.load()
 pages = {
     name: st.Page(
@@ -36,5 +39,9 @@ with st.container(horizontal=True, key="bar"):
             pages[name], label=f"**{title}**" if pages[name] == chosen else title, help=about,
             query_params=urlstate.choices(), width="content",
         )  # fmt: skip
+line = st.container(key="crumb")
+runview.show_none()
 chosen.run()
+with line:
+    parts.guarded(lambda: crumb.show(chosen.url_path))
 urlstate.save()

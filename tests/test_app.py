@@ -220,9 +220,10 @@ def test_a_runs_folder_that_cannot_be_written_is_a_box(
 ):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("U2A_RUNS", str(tmp_path / "file" / "runs"))
-    app = opened("unlearn")
-    next(b for b in app.button if b.label == "Launch").click().run()
-    assert "must be writable" in app.error[0].value
+    for page, label in (("unlearn", "Launch"), ("ablation", "Launch")):
+        app = opened(page)
+        assert next(b for b in app.button if b.label == label).disabled
+        assert "must be writable" in app.error[0].value
 
 
 def test_presets_change_the_command(folder: Path):
