@@ -46,7 +46,11 @@ class Draft:
             return base
 
 
-def current(page: str, base: Settings, first: Callable[[], tuple[str, Settings]]) -> Draft:
+First = Callable[[], tuple[str, Settings]]
+"""Makes the first filling of a form: the command and the settings."""
+
+
+def current(page: str, base: Settings, first: First) -> Draft:
     """The form's draft: this tab's, else the one that is kept, else the first filling."""
     state, key = st.session_state, _key(page)
     if key not in state:
@@ -84,6 +88,16 @@ def keep(page: str, command: str, base: Settings, settings: Settings) -> None:
 def command(page: str) -> str:
     """What the form was last to launch."""
     return str(st.session_state[f"{_key(page)}_kept"][0])
+
+
+def latest(page: str, base: Settings) -> Settings:
+    """What the form said last, over the project's settings.
+
+    Raises:
+        ConfigError: if they no longer go together.
+    """
+    changes = st.session_state[f"{_key(page)}_kept"][1]
+    return configurations.applied(base, changes, source="The draft of this form")
 
 
 def duplicate(run: Run) -> str:

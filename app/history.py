@@ -1,5 +1,6 @@
 """The runs that are at rest, on Home: searched, filtered, opened, duplicated, deleted together."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ PAGES = {
     "reproduce": "compare", "ablate": "ablation",
 }  # fmt: skip
 """Where a run of a command is shown; the others on Unlearn."""
-_KIB = 1024
+_UNITS = ("B", "KiB", "MiB", "GiB")
 
 
 def page_of(run: Run) -> str:
@@ -141,10 +142,6 @@ def _size(path: str, changed: float) -> int:
 
 def bytes_in_words(size: float) -> str:
     """A size on disk."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < _KIB or unit == "GiB":
-            return (
-                f"{size:.0f} {unit}" if unit in ("B", "KiB") or size >= 10 else f"{size:.1f} {unit}"
-            )
-        size /= _KIB
-    raise AssertionError(size)
+    power = min(len(_UNITS) - 1, int(math.log(max(size, 1), 1024)))
+    value = size / 1024**power
+    return f"{value:.{int(power > 1 and value < 10)}f} {_UNITS[power]}"

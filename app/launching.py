@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from app import configurations, drafts, parts, project, runview
+from app import configurations, drafts, durations, parts, project, runview
 from u2a_core.config import Settings
 from u2a_core.errors import U2AError
 from u2a_core.runs import demo_assets
@@ -123,6 +123,9 @@ def launcher(
         lacking: what the page itself finds missing.
     """
     button(command, settings, lacking)
+    takes = durations.single(command, settings)
+    if takes:
+        st.caption(takes)
     drafts.keep(page, command, base, settings)
     _keeping(page, command, base, settings)
     command_box(command, base, settings)

@@ -8,13 +8,20 @@ import streamlit as st
 from app import configurations, drafts, forms, launching, parts, project
 from u2a_core.config import Settings, parse_settings, there
 from u2a_core.errors import U2AError
+from u2a_core.runs import slices
 
 PAGE = "unlearn"
 WEIGHTS = {
     "u2a": "U2A: optimized by marginal gains",
     "uniform": "Uniform: every negative alike (the baseline)",
     "run": "Those of a finished U2A run, replayed",
+    "slice": "A saved slice: its samples alone, every one alike",
 }
+_SOURCES = {
+    "run": ("launch a U2A run first (weights U2A), and let it finish", ""),
+    "slice": ("save a selection as a slice", "gains"),
+}
+"""Weights that are kept somewhere, and what makes them."""
 PRESETS: dict[str, configurations.Changes] = {
     "quick": {"inner": {"steps": 10}, "outer": {"steps_per_round": 2}},
     "balanced": {"inner": {"steps": 30}, "outer": {"steps_per_round": 2}},
@@ -38,7 +45,13 @@ def configure() -> None:
     """The settings of the next run, its command, and Launch."""
     launching.project_link()
     base = project.settings()
-    draft = drafts.current(PAGE, base, lambda: ("reweight", preset(base, "balanced")))
+    first: drafts.First = lambda: ("reweight", preset(base, "balanced"))  # noqa: E731
+    drafts.current(PAGE, base, first)
+    handed = st.session_state.pop("weights_slice", None)  # Gains: unlearn these
+    if handed is not None:
+        latest = drafts.latest(PAGE, base).model_copy(update={"weights": handed})
+        drafts.fill(PAGE, "unlearn", base, latest)
+    draft = drafts.current(PAGE, base, first)
     seed = draft.settings(base)
     _seed(draft, seed)
     method = st.selectbox(
@@ -131,11 +144,18 @@ def _seed(draft: drafts.Draft, settings: Settings) -> None:
     state["unlearn_filling"] = filling
     baseline = draft.command == "baseline"
     state["method"] = settings.baseline.method if baseline else settings.inner.method
-    kinds = {"reweight": "u2a", "unlearn": "uniform" if settings.weights == "uniform" else "run"}
-    state["weights"] = kinds.get(draft.command, "u2a")
-    state["weights_run"] = settings.weights if state["weights"] == "run" else None
+    state["weights"] = _kind(settings.weights) if draft.command == "unlearn" else "u2a"
+    if state["weights"] in _SOURCES:
+        state[f"source_{state['weights']}"] = settings.weights
     for name in ("base", "mixture"):
         state[f"retrain_{name}"] = getattr(settings.baseline, name)
+
+
+def _kind(weights: str) -> str:
+    """Which of `WEIGHTS` a setting is."""
+    if weights == "uniform":
+        return "uniform"
+    return "slice" if slices.is_slice(Path(weights)) else "run"
 
 
 def _weights(raw: dict[str, Any]) -> tuple[str, launching.Lacking]:
@@ -145,33 +165,51 @@ def _weights(raw: dict[str, Any]) -> tuple[str, launching.Lacking]:
         persist_state="session",
     )  # fmt: skip
     raw["weights"] = "uniform"
-    if chosen != "run":
+    if chosen not in _SOURCES:
         return ("reweight" if chosen == "u2a" else "unlearn"), launching.NOTHING
-    source = _weights_run()
+    source = _source(chosen)
     if source is None:
-        return "unlearn", [("choose a finished U2A run; launch one first, with weights U2A", "")]
+        return "unlearn", [_SOURCES[chosen]]
     raw["weights"] = source
     return "unlearn", launching.NOTHING
 
 
-def _weights_run() -> str | None:
-    """The run whose weights are replayed, or another source that a configuration names."""
-    space, state = parts.workspace(), st.session_state
-    runs = [r for r in space.runs() if r.config()["command"] == "reweight" and r.finished]
-    named = {str(run.path): space.identify(run) for run in runs}
-    wanted = state.get("weights_run")
-    if wanted and wanted not in named and there(Path(wanted)):
+def _source(kind: str) -> str | None:
+    """The run or the slice that gives the weights; None where there is none to choose."""
+    state, key = st.session_state, f"source_{kind}"
+    named, wanted = (_runs() if kind == "run" else _slices()), state.get(key)
+    if wanted and wanted not in named and there(Path(wanted)):  # of another folder of runs
         named[wanted] = wanted
     if not named:
         return None
     if wanted not in named:
-        state["weights_run"] = next(iter(named))
+        state[key] = next(iter(named))
     return str(
         st.selectbox(
-            "Run", list(named), format_func=named.__getitem__, key="weights_run",
-            persist_state="session",
+            "Slice" if kind == "slice" else "Run", list(named), key=key, persist_state="session",
+            format_func=named.__getitem__,
         )
     )  # fmt: skip
+
+
+def _runs() -> dict[str, str]:
+    """Path → name of the runs whose weights can be replayed."""
+    space = parts.workspace()
+    return {
+        str(run.path): space.identify(run)
+        for run in space.runs()
+        if run.config()["command"] == "reweight" and run.finished
+    }
+
+
+def _slices() -> dict[str, str]:
+    """Path → name of every saved slice."""
+    space = parts.workspace()
+    return {
+        str(one.path): f"{one.name} ({len(one.ids):,} samples, {space.identify(run)})"
+        for run in (*space.runs(), *space.shipped())
+        for one in slices.all_slices(space, run)
+    }
 
 
 def _trained_from(raw: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from app import parts, project, runview, sample, urlstate
+from app import launching, parts, project, runview, sample, urlstate
 from u2a_core import figures
 from u2a_core.runs import Run
 
@@ -50,11 +50,10 @@ def _has_gains(run: Run) -> bool:
 
 def _recompute() -> None:
     names = {"demo": "Recompute for the demo", "own": "Compute for my data"}
-    if st.button(
-        names[project.chosen()], help="Starts a job; about 15 s for the demo on two cores"
-    ):
-        runview.launch("gains", project.settings())
-        st.rerun()
+    launching.button(
+        "gains", project.settings(), label=names[project.chosen()], primary=False,
+        help="Starts a job; about 15 s for the demo on two cores",
+    )  # fmt: skip
 
 
 def _table(run: Run, measure: str) -> pd.DataFrame:
