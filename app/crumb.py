@@ -11,7 +11,7 @@ from u2a_core.runs import Run
 LONGEST = 40
 """Characters of a model's name."""
 STYLE = """
-.st-key-crumb{min-height:2.2rem;margin-top:-.6rem;font-variant-numeric:tabular-nums}
+.st-key-crumb{min-height:2.2rem;margin:-.5rem 0 -1.2rem;font-variant-numeric:tabular-nums}
 .st-key-crumb p{white-space:nowrap}
 """
 """Of the page's head; the height is there before the line is."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import streamlit as st
@@ -11,7 +12,7 @@ from app.stages import words
 from u2a_core.config import Settings
 from u2a_core.errors import RunError
 from u2a_core.metrics import over_seeds
-from u2a_core.runs import Run
+from u2a_core.runs import Run, Workspace
 
 _COMPARED = ("model.path", "model.parameters", "data.negatives", "inner.method", "inner.steps")
 """Settings that a comparable run shares."""
@@ -19,7 +20,7 @@ _COMPARED = ("model.path", "model.parameters", "data.negatives", "inner.method",
 
 def single(command: str, settings: Settings) -> str:
     """How long one job takes; empty where no comparable run has finished."""
-    known = _seconds(_kind(settings), arms=False).get(command, [])
+    known = _seconds(str(parts.workspace().folder), _kind(settings), arms=False).get(command, [])
     if not known:
         return ""
     found = over_seeds(known)
@@ -40,7 +41,7 @@ def many(counts: Mapping[str, int], settings: Settings, workers: int) -> str:
         settings: of the ablation.
         workers: runs at the same time.
     """
-    found = _seconds(_kind(settings), arms=True)
+    found = _seconds(str(parts.workspace().folder), _kind(settings), arms=True)
     if not found:
         return "How long it takes is told once an ablation of this model and data has been run."
     longest = max(found, key=lambda command: float(np.mean(found[command])))
@@ -68,9 +69,9 @@ def _kind(settings: Settings) -> tuple[str, ...]:
 
 
 @st.cache_data(ttl=30, max_entries=32, show_spinner=False)
-def _seconds(kind: tuple[str, ...], *, arms: bool) -> dict[str, list[float]]:
+def _seconds(folder: str, kind: tuple[str, ...], *, arms: bool) -> dict[str, list[float]]:
     """Command → seconds of the finished comparable runs; those inside ablations, or the others."""
-    space, found = parts.workspace(), dict[str, list[float]]()
+    space, found = Workspace(Path(folder)), dict[str, list[float]]()
     tops = space.runs()
     inside = [arm for run in tops if run.config()["command"] == "ablate" for arm in space.arms(run)]
     for run in inside if arms else tops:

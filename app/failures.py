@@ -65,7 +65,19 @@ ADVICE = {
         "data.tokens_per_batch or train fewer parameters.",
     ),
     "MemoryError": _MEMORY,
+    "MemoryShortageError": _MEMORY,
     "OutOfMemoryError": _MEMORY,
+    "TokenError": Advice(
+        "The hub shows this model only to people who are logged in: there was no token, or not a "
+        "valid one.",
+        "Enter a token of the hub on Model, then Resume.",
+        "model",
+    ),
+    "AccessError": Advice(
+        "The model is gated: its owner asks everybody to accept the terms first.",
+        "Accept the terms on the model's page on the hub, which the text above names, then Resume.",
+        "model",
+    ),
 }
 """By the class of the error; classes of torch and Python among them."""
 _FAULT = Advice(
@@ -96,7 +108,8 @@ def box(run: Run, status: Status) -> None:
             )  # fmt: skip
         if log:
             st.caption(f"The last {len(log.splitlines())} lines of its log")
-            st.code(log, language=None, height=220)
+            with st.container(height=220, autoscroll=True, border=False):
+                st.code(log, language=None)
         with st.popover("Copy as text", icon=":material/content_copy:", width="content"):
             st.code(_report(run, status, said, log), language=None, height=220)
 

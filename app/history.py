@@ -48,12 +48,15 @@ def show() -> None:
 
 
 def _list(runs: list[Run]) -> None:
-    found = _filtered(runs)
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    with row:
+        found = _filtered(runs)
     if not found:
         st.caption("No run matches. Change the search or the filter.")
     many = int(st.session_state.setdefault("recent_many", FEW))
     listed = found[:many]
-    _delete_ticked(listed)
+    with row:
+        _delete_ticked(listed)
     for run in listed:
         parts.guarded(partial(_line, run))
     if len(found) > many:
@@ -69,12 +72,13 @@ def _more() -> None:
 def _filtered(runs: list[Run]) -> list[Run]:
     """Those that the search and the filters leave."""
     commands = sorted({run.config()["command"] for run in runs})
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        words = st.text_input(
-            "Search", key="recent_search", placeholder="name or outcome", width=260,
-            icon=":material/search:",
-        )  # fmt: skip
-        chosen = st.pills("Command", commands, selection_mode="multi", key="recent_commands")
+    words = st.text_input(
+        "Search", key="recent_search", placeholder="name or outcome", width=260,
+        icon=":material/search:",
+    )  # fmt: skip
+    chosen = st.pills(
+        "Command", commands, selection_mode="multi", key="recent_commands", width="content"
+    )
     found = [run for run in runs if not chosen or run.config()["command"] in chosen]
     if not words.strip():
         return found

@@ -159,8 +159,7 @@ def _at_rest(run: Run, name: str, status: Status) -> None:
         _duplicate(run, name)
         if own:
             _delete(run, name)
-    if status.state != "finished":
-        _log(run, name)
+    _log(run, name, whole_only=status.state == "failed")
 
 
 def _resume_told(run: Run) -> str:
@@ -232,13 +231,15 @@ def _delete(run: Run, name: str) -> None:
             st.rerun()
 
 
-def _log(run: Run, name: str) -> None:
+def _log(run: Run, name: str, *, whole_only: bool = False) -> None:
     """The last lines of a run's log, and the whole of it to keep."""
     log = run.log_tail()
     if not log:
         return
-    with st.expander("Last lines of the log"):
-        st.code(log, language=None)
+    with st.container() if whole_only else st.expander("Last lines of the log"):
+        if not whole_only:
+            with st.container(height=260, autoscroll=True, border=False):
+                st.code(log, language=None)
         st.download_button(
             "Whole log", run.log_file.read_bytes, f"{run.path.name}.log", "text/plain",
             key=f"log_{name}", icon=":material/download:",

@@ -15,12 +15,11 @@ MOST = 8
 """Stages shown; an ablation has one for every arm at work."""
 _Z = 1.96
 STYLE = """
-.u2a-stages{display:flex;flex-wrap:wrap;gap:2px 3px;margin:0;padding:0;list-style:none;
-font-size:13px}
-.u2a-stages li{border-top:3px solid #8a8f98;padding:2px 6px 0 0;margin:0;white-space:nowrap;
+.u2a-stages{display:flex;flex-wrap:wrap;gap:4px;font-size:13px}
+.u2a-stages div{border-top:3px solid #8a8f98;padding:2px 8px 0 0;white-space:nowrap;
 font-variant-numeric:tabular-nums}
-.u2a-stages li.now{border-top-color:#0072B2;font-weight:600}
-.u2a-stages li.ill{border-top-color:#D55E00;font-weight:600}
+.u2a-stages div.now{border-top-color:#0072B2;font-weight:600}
+.u2a-stages div.ill{border-top-color:#D55E00;font-weight:600}
 """
 """Of the page's head."""
 
@@ -98,15 +97,17 @@ def timeline(run: Run, status: Status) -> None:
     if not lines:
         return
     found = list(spent(lines).items())
-    items = [f"<li>… {len(found) - MOST} before</li>"] if len(found) > MOST else []
+    items = [f"<div>… {len(found) - MOST} before</div>"] if len(found) > MOST else []
     last = lines[-1].stage
     for stage, seconds in found[-MOST:]:
         here = stage == last and status.state != "finished"
         kind = ("ill" if status.state == "failed" else "now") if here else ""
         mark = {"ill": "✕ ", "now": "▸ "}.get(kind, "✓ ")
         time_said = f" {words(seconds)}" if seconds >= 0.5 else ""
-        items.append(f'<li class="{kind}">{mark}{html.escape(stage)}{time_said}</li>')
-    st.html(f'<ol class="u2a-stages" aria-label="Stages of the run">{"".join(items)}</ol>')
+        said = f"{mark}{html.escape(stage)}{time_said}"
+        items.append(f'<div role="listitem" class="{kind}">{said}</div>')
+    named = 'role="list" aria-label="Stages of the run"'
+    st.html(f'<div class="u2a-stages" {named}>{"".join(items)}</div>')
 
 
 def bar(run: Run, status: Status) -> None:

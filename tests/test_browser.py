@@ -216,7 +216,7 @@ def test_launch_watch_reload_stop_resume_compare(server: Server, tab):
     worker = run.lock.worker()
     assert worker is not None
     worker.kill()
-    expect(tab.get_by_text("The process ended without a word")).to_be_visible(timeout=10_000)
+    expect(tab.get_by_text("The process was ended from outside")).to_be_visible(timeout=10_000)
     main(tab).get_by_role("button", name="Resume").click()
     link = tab.get_by_role("link", name="Compare replies before and after")
     link.first.wait_for(timeout=150_000)

@@ -18,7 +18,7 @@ def page() -> None:
         "random, the K smallest, the K that the reward likes least, all of them, and U2A's "
         "weights: the same budget and stopping rule for each, repeated over seeds."
     )
-    form, view = st.columns([2, 5], gap="large")
+    form, view = st.columns([1, 2], gap="medium")
     with form:
         parts.guarded(ablation_form.configure)
     with view:

@@ -54,7 +54,7 @@ def _running() -> None:
 def _active(run: Run) -> None:
     """A job at work or in line."""
     name, status = parts.workspace().identify(run), run.status()
-    link, state, words, buttons = st.columns([3, 1.2, 5, 1.2], vertical_alignment="center")
+    link, state, words, buttons = st.columns([3, 1.2, 4.4, 1.8], vertical_alignment="center")
     link.page_link(
         history.page_of(run), label=parts.plain(name), query_params={"run": name},
         icon=":material/visibility:",
