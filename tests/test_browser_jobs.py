@@ -190,3 +190,5 @@ def test_a_settings_file_fills_the_form(server: Server, tab, tmp_path: Path):
         tab.wait_for_timeout(500)
         fill.click()
         expect(tab.get_by_text(told).first).to_be_visible(timeout=SECONDS)
+        tab.get_by_role("button", name="Remove mine.yaml").click()
+        expect(fill).to_be_disabled(timeout=SECONDS)
