@@ -29,6 +29,8 @@ BASELINES = {
 Lacking = Sequence[tuple[str, str]]
 """Each thing that a job lacks, as an order, and the page that makes it."""
 NOTHING: Lacking = ()
+_POPOVER = 420
+"""Width; what is told inside makes it no wider."""
 
 
 Source = Callable[[], tuple[str | None, Settings]]
@@ -156,9 +158,15 @@ def command_box(command: str, base: Settings, settings: Settings) -> None:
 def _keeping(page: str, command: str, base: Settings, settings: Settings) -> None:
     """Save and load: named configurations, and settings files."""
     with st.container(horizontal=True):
-        with st.popover("Save", icon=":material/bookmark_add:", width="content"):
+        with (
+            st.popover("Save", icon=":material/bookmark_add:", width="content"),
+            st.container(width=_POPOVER),
+        ):
             parts.guarded(lambda: _save(page, command, settings))
-        with st.popover("Load", icon=":material/folder_open:", width="content"):
+        with (
+            st.popover("Load", icon=":material/folder_open:", width="content"),
+            st.container(width=_POPOVER),
+        ):
             parts.guarded(lambda: _load(page, base))
 
 

@@ -178,17 +178,20 @@ def test_a_settings_file_fills_the_form(server: Server, tab, tmp_path: Path):
 
     tab.goto(f"{server.url}/unlearn")
     main(tab).get_by_role("button", name="Load", exact=True).click(timeout=SECONDS)
-    for content, told in (
-        ("inner:\n  steps: many", "line 2: inner.steps"),
-        ("\x00\x01 binary", "must be valid YAML"),
-        ("# u2a unlearn X\ninner:\n  steps: 17", "--inner.steps 17"),
+    for number, (content, told) in enumerate(
+        (
+            ("inner:\n  steps: many", "line 2: inner.steps"),
+            ("\x00\x01 binary", "must be valid YAML"),
+            ("# u2a unlearn X\ninner:\n  steps: 17", "--inner.steps 17"),
+        )
     ):
-        (tmp_path / "mine.yaml").write_text(content)
-        tab.locator("input[type=file]").set_input_files(str(tmp_path / "mine.yaml"))
+        file = tmp_path / f"{number}.yaml"  # the browser tells no change of a file of the same name
+        file.write_text(content)
+        tab.locator("input[type=file]").set_input_files(str(file))
         fill = tab.get_by_role("button", name="Fill the form")
         expect(fill).to_be_enabled(timeout=SECONDS)
         tab.wait_for_timeout(500)
         fill.click()
         expect(tab.get_by_text(told).first).to_be_visible(timeout=SECONDS)
-        tab.get_by_role("button", name="Remove mine.yaml").click()
+        tab.get_by_role("button", name=f"Remove {number}.yaml").click()
         expect(fill).to_be_disabled(timeout=SECONDS)
