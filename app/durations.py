@@ -10,7 +10,7 @@ import streamlit as st
 from app import parts
 from app.stages import words
 from u2a_core.config import Settings
-from u2a_core.errors import RunError
+from u2a_core.errors import U2AError
 from u2a_core.metrics import over_seeds
 from u2a_core.runs import Run, Workspace
 
@@ -87,5 +87,5 @@ def _finished(run: Run, kind: tuple[str, ...]) -> float | None:
         if not run.finished or _kind(run.settings()) != kind:
             return None
         return float(run.report()["seconds"])
-    except (RunError, KeyError, TypeError, ValueError):  # damaged
+    except (U2AError, KeyError, TypeError, ValueError):  # damaged, or of another version
         return None

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import drafts, outcomes, parts, runview, urlstate
 from u2a_core import jobs
-from u2a_core.errors import RunError
+from u2a_core.errors import U2AError
 from u2a_core.runs import Run
 
 FEW = 8
@@ -89,7 +89,7 @@ def _text(run: Run) -> str:
     """What a search looks through."""
     try:
         said = outcomes.told(run)
-    except (RunError, KeyError, TypeError):  # damaged: found by its name
+    except (U2AError, KeyError, TypeError):  # damaged: found by its name
         said = ""
     state = run.status().state
     return f"{parts.workspace().identify(run)} {state} {said}".replace("\\", "").lower()

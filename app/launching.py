@@ -31,6 +31,8 @@ Lacking = Sequence[tuple[str, str]]
 NOTHING: Lacking = ()
 _POPOVER = 420
 """Width; what is told inside makes it no wider."""
+STYLE = ".st-key-missing a *{white-space:normal;overflow:visible}"
+"""Of the page's head."""
 
 
 Source = Callable[[], tuple[str | None, Settings]]
@@ -92,7 +94,7 @@ def missing(lacking: Lacking) -> None:
     """What must be done before a job can run, each with a link to the page for it."""
     if not lacking:
         return
-    with st.container(border=True, gap="xsmall"):
+    with st.container(border=True, gap="xsmall", key="missing"):
         st.markdown(":material/info: **Before this can run**")
         for what, page in lacking:
             if page:

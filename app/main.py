@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import crumb, parts, runview, stages, texts, urlstate
+from app import crumb, launching, parts, runview, stages, texts, urlstate
 
 PAGES = {
     "home": ("Home", "What is running, recent runs, the demo"),
@@ -19,7 +19,7 @@ HIDDEN = {"sample": ("Sample", "")}
 st.set_page_config(page_title="U2A workbench", layout="wide")
 st.html(
     "<style>[data-testid=stMainBlockContainer]{padding-top:4rem}"
-    f"{texts.STYLE}{crumb.STYLE}{stages.STYLE}</style>"
+    f"{texts.STYLE}{crumb.STYLE}{stages.STYLE}{launching.STYLE}</style>"
 )
 urlstate.load()
 pages = {

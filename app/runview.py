@@ -5,7 +5,7 @@ import streamlit as st
 from app import drafts, failures, parts, stages, urlstate
 from u2a_core import jobs
 from u2a_core.config import Settings
-from u2a_core.errors import RunError
+from u2a_core.errors import RunError, U2AError
 from u2a_core.runs import Run, Status, demo_assets
 
 MARKS = {
@@ -39,6 +39,7 @@ def pick(runs: list[Run], *, key: str, empty: str) -> Run | None:
             )  # a run of another kind: this page shows its own first one
         except RunError as error:
             st.error(parts.plain(str(error)))
+            st.page_link("views/home.py", label="All runs", icon=":material/arrow_forward:")
             chosen = None
     if not names:
         st.info(empty)
@@ -87,14 +88,14 @@ def _state(name: str) -> None:
         status = run.status()
         seen = f"_state_{name}"
         before, st.session_state[seen] = st.session_state.get(seen), status.state
-        if before in jobs.ACTIVE and status.state not in jobs.ACTIVE:
+        if before not in (None, status.state):  # the line under the bar tells it, too
             st.rerun()
         _state_line(name, status)
         if status.state in jobs.ACTIVE:
             _at_work(run, name, status)
         else:
             _at_rest(run, name, status)
-    except RunError as error:
+    except U2AError as error:
         st.warning(parts.plain(str(error)))
 
 
@@ -159,7 +160,10 @@ def _at_rest(run: Run, name: str, status: Status) -> None:
         _duplicate(run, name)
         if own:
             _delete(run, name)
-    _log(run, name, whole_only=status.state == "failed")
+        if status.state == "failed":  # its last lines stand in the box
+            _whole_log(run, name)
+    if status.state != "failed":
+        _log(run, name)
 
 
 def _resume_told(run: Run) -> str:
@@ -231,15 +235,18 @@ def _delete(run: Run, name: str) -> None:
             st.rerun()
 
 
-def _log(run: Run, name: str, *, whole_only: bool = False) -> None:
+def _log(run: Run, name: str) -> None:
     """The last lines of a run's log, and the whole of it to keep."""
     log = run.log_tail()
-    if not log:
-        return
-    with st.container() if whole_only else st.expander("Last lines of the log"):
-        if not whole_only:
+    if log:
+        with st.expander("Last lines of the log"):
             with st.container(height=260, autoscroll=True, border=False):
                 st.code(log, language=None)
+            _whole_log(run, name)
+
+
+def _whole_log(run: Run, name: str) -> None:
+    if run.log_file.exists():
         st.download_button(
             "Whole log", run.log_file.read_bytes, f"{run.path.name}.log", "text/plain",
             key=f"log_{name}", icon=":material/download:",

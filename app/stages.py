@@ -12,7 +12,9 @@ from u2a_core.runs import Run, Status
 from u2a_core.types import Progress
 
 MOST = 8
-"""Stages shown; an ablation has one for every arm at work."""
+"""Stages shown."""
+ARMS = "arms"
+"""The stage that counts the arms of an ablation; in between, each arm tells stages of its own."""
 _Z = 1.96
 STYLE = """
 .u2a-stages{display:flex;flex-wrap:wrap;gap:4px;font-size:13px}
@@ -91,9 +93,15 @@ def spent(lines: list[Progress]) -> dict[str, float]:
     return found
 
 
+def shown(run: Run) -> list[Progress]:
+    """The progress that tells how far a run is: of one with arms, how many have ended."""
+    lines = run.progress()
+    return [line for line in lines if line.stage == ARMS] or lines
+
+
 def timeline(run: Run, status: Status) -> None:
     """The stages in a row: how long each took, which is in hand, where it failed."""
-    lines = run.progress()
+    lines = shown(run)
     if not lines:
         return
     found = list(spent(lines).items())
@@ -112,7 +120,7 @@ def timeline(run: Run, status: Status) -> None:
 
 def bar(run: Run, status: Status) -> None:
     """How far the stage in hand is, how long the run has worked, and how long it still takes."""
-    lines = run.progress()
+    lines = shown(run)
     if status.state == "queued" or not lines:
         st.progress(0.0, text="starting" if status.state != "queued" else "waiting for its turn")
         return
@@ -127,7 +135,7 @@ def bar(run: Run, status: Status) -> None:
 
 def told(run: Run) -> str:
     """How far a run at work is, in a line."""
-    lines = run.progress()
+    lines = shown(run)
     if not lines:
         return ""
     last, since = lines[-1], max(0.0, time.time() - run.progress_time())

@@ -329,8 +329,12 @@ def test_an_ablations_presets_change_its_runs(folder: Path):
 def test_an_ablation_is_estimated_from_finished_arms(folder: Path, made_ablation):
     run = made_ablation(folder)
     arms = Workspace(folder).arms(run)
+    odd = arms[0].config()
+    odd["settings"]["data"]["of_another_version"] = 1
+    (arms[0].path / "config.json").write_text(json.dumps(odd))
     app = opened("ablation")
-    assert f"n = {len(arms)} finished comparable runs" in said(app)
+    assert not next(b for b in app.button if b.label == "Launch").disabled
+    assert f"n = {len(arms) - 1} finished comparable runs" in said(app)
 
 
 # the queue and Home
@@ -478,3 +482,25 @@ def test_a_resume_that_cannot_be_is_disabled_and_told(folder: Path):
 
 def test_a_status_of_an_older_version_still_has_advice():
     assert failures.advice(Status("failed", "why")).action.startswith("Resume")
+
+
+@pytest.mark.parametrize("page", ["unlearn", "ablation", "gains", "impact"])
+def test_a_folder_that_cannot_be_written_is_told_beside_every_launch_button(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("U2A_RUNS", str(tmp_path / "file" / "runs"))
+    app = opened(page)
+    button = next(b for b in app.button if str(b.key).startswith("launch_"))
+    assert button.disabled
+    assert "must be writable" in said(app)
+    assert "--runs ANOTHER_FOLDER" in said(app)
+
+
+def test_an_ablations_progress_is_that_of_its_arms(folder: Path):
+    run = made(folder, "mine", command="ablate")
+    for n in range(4):
+        run.append_progress(Progress("arms", n, 10, 10.0 * n, {}))
+        run.append_progress(Progress(f"top_k-{n}", 1, 30, 10.0 * n + 5, {}))
+    assert stages.told(run).startswith("arms 3 of 10, about 70 s left")
+    assert stages.shown(run)[-1].stage == "arms"
