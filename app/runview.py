@@ -113,8 +113,8 @@ def _at_work(run: Run, name: str, status: Status) -> None:
 
 
 def stop_button(run: Run, name: str, status: Status) -> None:
-    """Stop, or Cancel for a run that waits."""
-    waits = status.state == "queued"
+    """Stop, or Cancel for a run that waits behind others."""
+    waits = status.state == "queued" and bool(jobs.ahead(run))
     st.button(
         "Cancel" if waits else "Stop", key=f"stop_{name}", on_click=jobs.stop, args=(run,),
         icon=":material/close:" if waits else ":material/stop:",
