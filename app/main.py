@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import texts, urlstate
+from app import crumb, launching, parts, runview, stages, texts, urlstate
 
 PAGES = {
     "home": ("Home", "What is running, recent runs, the demo"),
@@ -24,7 +24,7 @@ STYLE = """
 """Streamlit's own captions and chosen segments are fainter than 4.5 : 1."""
 
 st.set_page_config(page_title="U2A workbench", layout="wide")
-st.html(f"<style>{STYLE}{texts.STYLE}</style>")
+st.html(f"<style>{STYLE}{texts.STYLE}{crumb.STYLE}{stages.STYLE}{launching.STYLE}</style>")
 urlstate.load()
 pages = {
     name: st.Page(
@@ -43,5 +43,9 @@ with st.container(horizontal=True, key="bar"):
             pages[name], label=f"**{title}**" if pages[name] == chosen else title, help=about,
             query_params=urlstate.choices(), width="content",
         )  # fmt: skip
+line = st.container(key="crumb")
+runview.show_none()
 chosen.run()
+with line:
+    parts.guarded(lambda: crumb.show(chosen.url_path))
 urlstate.save()

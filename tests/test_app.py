@@ -220,9 +220,10 @@ def test_a_runs_folder_that_cannot_be_written_is_a_box(
 ):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("U2A_RUNS", str(tmp_path / "file" / "runs"))
-    app = opened("unlearn")
-    next(b for b in app.button if b.label == "Launch").click().run()
-    assert "must be writable" in app.error[0].value
+    for page, label in (("unlearn", "Launch"), ("ablation", "Launch")):
+        app = opened(page)
+        assert next(b for b in app.button if b.label == label).disabled
+        assert "must be writable" in app.error[0].value
 
 
 def test_presets_change_the_command(folder: Path):
@@ -236,7 +237,7 @@ def test_presets_change_the_command(folder: Path):
 
 def test_settings_are_made_into_widgets_with_label_help_and_range(folder: Path):
     app = opened("unlearn")
-    steps = app.number_input("False_balanced_inner_steps")
+    steps = app.number_input("draft_unlearn_demo_0_inner_steps")
     field = type(load_settings(demo_assets() / "demo.yaml").inner).model_fields["steps"]
     assert (steps.label, steps.help, steps.min, steps.value) == (
         field.title, field.description, 1, 30

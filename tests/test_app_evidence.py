@@ -73,9 +73,9 @@ def test_without_an_ablation_the_page_says_how_to_make_one(folder: Path):
 
 def test_the_form_counts_its_runs_and_makes_the_command(folder: Path):
     app = opened("ablation")
-    app.multiselect("ablation_arms").set_value(["top_k", "random_k"])
-    app.text_input("ablation_ks").set_value("24,48").run()
-    app.number_input("ablation_seeds").set_value(2).run()
+    app.multiselect("draft_ablation_demo_0_ablation_arms").set_value(["top_k", "random_k"])
+    app.text_input("draft_ablation_demo_0_ablation_ks").set_value("24,48").run()
+    app.number_input("draft_ablation_demo_0_ablation_seeds").set_value(2).run()
     assert "Makes **10 runs**" in said(app)
     words = app.code[0].value.split()
     assert words[words.index("--ablation.arms") + 1] == "top_k,random_k"
@@ -87,7 +87,7 @@ def test_the_form_counts_its_runs_and_makes_the_command(folder: Path):
 @pytest.mark.parametrize(("ks", "told"), [("500", "must be at most 240"), ("a", "ablation.ks")])
 def test_a_k_that_cannot_be_is_told_beside_a_disabled_button(folder: Path, ks: str, told: str):
     app = opened("ablation")
-    app.text_input("ablation_ks").set_value(ks).run()
+    app.text_input("draft_ablation_demo_0_ablation_ks").set_value(ks).run()
     assert told in app.error[0].value.replace("\\", "")
     assert next(b for b in app.button if b.label == "Launch").disabled
 
@@ -178,14 +178,14 @@ def test_baselines_are_launched_beside_unlearning(folder: Path):
     assert app.code[0].value.startswith("u2a baseline")
     assert app.code[0].value.endswith("--baseline.method ppo")
     assert not app.radio
-    app.number_input("False_ppo_baseline_steps").set_value(7).run()
+    app.number_input("draft_unlearn_demo_0_baseline_steps").set_value(7).run()
     assert "--baseline.steps 7" in app.code[0].value
 
 
 def test_what_retrain_lacks_is_told_beside_the_disabled_button(folder: Path):
     app = opened("unlearn")
     app.selectbox("method").set_value("retrain").run()
-    assert "Missing: the base model." in said(app)
+    assert "name the base model" in said(app)
     assert next(b for b in app.button if b.label == "Launch").disabled
     app.text_input("retrain_base").set_value("/some/model").run()
     assert not next(b for b in app.button if b.label == "Launch").disabled

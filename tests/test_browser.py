@@ -143,7 +143,7 @@ def test_launch_watch_reload_stop_resume_compare(server: Server, tab):
 
     before = len(Workspace(server.folder).runs())
     tab.goto(f"{server.url}/unlearn?run=demo-npo-u2a")
-    expect(tab.get_by_text("u2a reweight")).to_be_visible(timeout=30_000)
+    expect(tab.get_by_text("u2a reweight").first).to_be_visible(timeout=30_000)
     for _ in range(3):
         tab.get_by_role("button", name="Launch").click()
     stop = main(tab).get_by_role("button", name="Stop")
@@ -159,13 +159,13 @@ def test_launch_watch_reload_stop_resume_compare(server: Server, tab):
     expect(tab.get_by_text(re.compile(r"reweighting \d+ of 30"))).to_be_visible(timeout=30_000)
     expect(tab.locator(".js-plotly-plot").first).to_be_visible(timeout=30_000)
     stop.click()
-    expect(main(tab).get_by_text("stopped", exact=True)).to_be_visible(timeout=30_000)
+    expect(main(tab).get_by_text("stopped", exact=True).first).to_be_visible(timeout=30_000)
     main(tab).get_by_role("button", name="Resume").click()
     stop.wait_for()
     worker = run.lock.worker()
     assert worker is not None
     worker.kill()
-    expect(tab.get_by_text("The process ended without a word")).to_be_visible(timeout=10_000)
+    expect(tab.get_by_text("The process was ended from outside")).to_be_visible(timeout=10_000)
     main(tab).get_by_role("button", name="Resume").click()
     link = tab.get_by_role("link", name="Compare replies before and after")
     link.first.wait_for(timeout=150_000)

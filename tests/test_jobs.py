@@ -16,7 +16,7 @@ import pytest
 from u2a_core import jobs
 from u2a_core.config import Settings, load_settings
 from u2a_core.errors import RunError
-from u2a_core.runs import Run, Workspace
+from u2a_core.runs import ENDED_FROM_OUTSIDE, Run, Workspace
 
 
 @pytest.fixture
@@ -171,14 +171,61 @@ def test_a_clock_that_was_wrong_does_not_hold_back_a_launch(folder: Path, settin
     jobs.stop(again)
 
 
-def test_a_killed_job_is_told_within_three_seconds(folder: Path, settings: Settings):
+def test_a_killed_job_is_told_within_two_seconds(folder: Path, settings: Settings):
     run = jobs.launch(folder, "reweight", settings)
     until(lambda: steps(run) >= 1)
     worker = run.lock.worker()
     assert worker is not None
     os.kill(worker.pid, signal.SIGKILL)
-    until(lambda: run.status().state == "failed", 3)
+    until(lambda: run.status().state == "failed", 2)
+    assert "was ended from outside" in run.status().message
     assert "Resume" in run.status().message
+    assert run.status().kind == ENDED_FROM_OUTSIDE
+    step = run.checkpoint_step()
+    assert step is not None
+    assert step <= steps(run)
+
+
+def test_jobs_take_the_device_in_the_order_in_which_they_joined(tmp_path: Path):
+    held, waits, last, elsewhere = (
+        Run.create(tmp_path / name, "gains", Settings()) for name in ("d", "c", "a", "b")
+    )
+    for run in (held, waits, last):
+        run.lock.assign(os.getpid(), device="cpu")
+    elsewhere.lock.assign(os.getpid(), device="cuda:0")
+    assert jobs.ahead(held) == jobs.ahead(elsewhere) == []
+    assert jobs.ahead(waits) == [held]
+    assert jobs.ahead(last) == [waits, held]
+    waits.lock.file.unlink()  # it was cancelled
+    assert jobs.ahead(last) == [held]
+    assert jobs.ahead(waits) == []
+
+
+def test_a_dead_process_keeps_nobody_waiting(tmp_path: Path):
+    dead, waits = (Run.create(tmp_path / name, "gains", Settings()) for name in ("a", "b"))
+    process = subprocess.Popen(["true"])
+    dead.lock.assign(process.pid, device="cpu")
+    process.wait()
+    waits.lock.assign(os.getpid(), device="cpu")
+    assert jobs.ahead(waits) == []
+
+
+def test_a_turn_is_kept_while_the_job_is_at_work(tmp_path: Path):
+    run = Run.create(tmp_path / "a", "gains", Settings())
+    with run.lock.held(), jobs.turn(run, "cpu", lambda: False) as mine, run.lock.held():
+        assert mine
+        turn = run.lock.turn()
+        assert turn is not None
+        assert turn[0] == "cpu"
+    assert run.lock.turn() is None
+
+
+def test_a_device_that_is_not_there_is_told_with_its_kind(folder: Path, settings: Settings):
+    model = settings.model.model_copy(update={"device": "cuda:7"})
+    run = jobs.launch(folder, "gains", settings.model_copy(update={"model": model}))
+    until(lambda: run.status().state == "failed")
+    assert "must be a device of this machine" in run.status().message
+    assert run.status().kind == "ConfigError"
 
 
 def test_a_job_stopped_before_its_process_listens_is_stopped(folder: Path, settings: Settings):

@@ -10,7 +10,7 @@ import torch
 
 from u2a_core.config import Settings
 from u2a_core.errors import RunError
-from u2a_core.runs import Run
+from u2a_core.runs import Run, Workspace
 from u2a_core.types import Progress
 
 
@@ -51,6 +51,27 @@ def test_a_killed_process_reads_as_failed(run: Run):
     run.write_status("running")
     (run.path / "lock").write_text(json.dumps({"pid": os.getpid(), "started": 0.0}))
     assert run.status().state == "failed"
+
+
+def test_a_folder_of_runs_that_cannot_be_made_is_told_and_none_is_made(tmp_path: Path):
+    Workspace(tmp_path / "a" / "b").check_writable()
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"must be writable.*is a file"):
+        Workspace(tmp_path / "file" / "runs").check_writable()
+
+
+def test_a_size_counts_every_file(run: Run):
+    before = run.size()
+    run.log_file.write_bytes(b"x" * 1000)
+    assert run.size() == before + 1000
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensors", b"\xff" * 64])
+def test_a_damaged_checkpoint_tells_no_step(run: Run, content: bytes):
+    assert run.checkpoint_step() is None
+    (run.path / "checkpoint.safetensors").write_bytes(content)
+    assert run.checkpoint_step() is None
 
 
 def test_a_living_process_reads_as_running_and_keeps_others_out(run: Run):

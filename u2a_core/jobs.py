@@ -150,7 +150,7 @@ def work(run: Run) -> bool:
     except U2AError as error:
         worker = run.lock.worker()
         if worker is None or worker.pid == os.getpid():  # else another works here, undisturbed
-            run.write_status("failed", str(error))
+            run.write_status("failed", str(error), type(error).__name__)
         raise
     if result is None and run.status().state != "stopped":
         run.write_status("stopped", "before it began")
@@ -213,15 +213,14 @@ def until_stopped(
 
 @contextmanager
 def turn(run: Run, device: str, stopping: Callable[[], bool]) -> Iterator[bool]:
-    """In the job's process: waits until no other job of the folder holds the device.
+    """In the job's process: waits until it is first in line and no other job holds the device.
 
     Yields False, without a turn, if it is told to stop meanwhile.
     """
     lock = FileLock(run.path.parent / f".device-{device.replace(':', '-')}.lock", timeout=0)
+    run.lock.assign(os.getpid(), device=device)
     while not stopping():
-        try:
-            lock.acquire()
-        except Timeout:
+        if ahead(run) or not _acquired(lock):
             if not run.status().message:
                 run.write_status("queued", f"waits for {device}, which another job holds")
             time.sleep(_POLL_S)
@@ -232,6 +231,32 @@ def turn(run: Run, device: str, stopping: Callable[[], bool]) -> Iterator[bool]:
             lock.release()
         return
     yield False
+
+
+def _acquired(lock: FileLock) -> bool:
+    try:
+        lock.acquire()
+    except Timeout:
+        return False
+    return True
+
+
+def ahead(run: Run) -> list[Run]:
+    """The jobs of the folder that have the run's device before it, the next one first.
+
+    Empty also for a job that has not joined a line yet.
+    """
+    own = run.lock.turn()
+    if own is None:
+        return []
+    device, since = own
+    found = []
+    for file in run.path.parent.glob("*/lock"):  # a run at rest has none
+        other = Run(file.parent)
+        turn = None if other.path == run.path else other.lock.turn()
+        if turn is not None and turn[0] == device and (turn[1], other.path) < (since, run.path):
+            found.append((turn[1], other.path, other))
+    return [other for _, _, other in sorted(found, reverse=True)]
 
 
 def _same(run: Run, command: str, settings: Settings) -> bool:

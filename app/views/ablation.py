@@ -1,25 +1,13 @@
 """Ablation: which negatives to unlearn and how many, over seeds; live, arm by arm."""
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from app import ablation_view, forms, launching, parts, project, runview, urlstate
-from u2a_core import ablation, figures, jobs
-from u2a_core.config import Part, Settings, parse_settings, there
-from u2a_core.data import load_negatives
-from u2a_core.errors import U2AError
+from app import ablation_form, ablation_view, parts, runview, urlstate
+from u2a_core import ablation, jobs
 from u2a_core.runs import Run
-
-NAMES = {
-    **figures.ARMS,
-    "step_size": "step size η",
-    "sparsity": "sparsity β",
-    "lam": "damping λ",
-    "omega": "concentration of ω",
-}
 
 
 def page() -> None:
@@ -30,64 +18,11 @@ def page() -> None:
         "random, the K smallest, the K that the reward likes least, all of them, and U2A's "
         "weights: the same budget and stopping rule for each, repeated over seeds."
     )
-    form, view = st.columns([2, 5], gap="large")
+    form, view = st.columns([1, 2], gap="medium")
     with form:
-        _configure()
+        parts.guarded(ablation_form.configure)
     with view:
         _watch()
-
-
-def _configure() -> None:
-    """The settings of the next ablation, what it takes, its command, and Launch."""
-    launching.project_link()
-    base = project.settings()
-    method = st.selectbox(
-        "Method", list(launching.METHODS), format_func=launching.METHODS.__getitem__,
-        key="ablation_method", persist_state="session",
-    )  # fmt: skip
-    raw = base.model_dump(mode="json")
-    raw["inner"]["method"] = method
-    raw["ablation"] |= forms.section_form(base.ablation, key="ablation", names=NAMES)
-    told = None
-    try:
-        settings = parse_settings(raw, source="the form")
-        told = _size(settings)
-    except U2AError as error:
-        st.error(parts.plain(str(error)))
-    if told:
-        st.caption(told)
-    if st.button(
-        "Launch", type="primary", icon=":material/play_arrow:", width="stretch",
-        disabled=told is None,
-    ):  # fmt: skip
-        runview.launch("ablate", settings)
-        st.rerun()
-    if told:
-        launching.command_box("ablate", base, settings)
-
-
-def _size(settings: Settings) -> str:
-    """How many runs the settings make; of a set on the hub the number of samples is not known.
-
-    Raises:
-        U2AError: if a K is larger than the number of negatives, or there is nothing to do.
-    """
-    source, seeds = settings.data.negatives, settings.ablation.seeds
-    if not there(Path(source)):
-        return "The number of runs is known once the negatives are downloaded."
-    columns = settings.data.columns_of("negatives")
-    n = _count(source, dict(columns), Path(source).stat().st_mtime)
-    runs, ks = len(ablation.plan(settings, n)), ablation.grid(settings, n)
-    return (
-        f"Makes **{runs} runs** on {n} negatives, K = {', '.join(map(str, ks))}, "
-        f"{seeds} seed{'s' * (seeds > 1)}. Each seed begins with a run that scores the gains. "
-        + ("One seed gives no band." if seeds == 1 else "It can be stopped and resumed.")
-    )
-
-
-@st.cache_data(max_entries=8, show_spinner=False)
-def _count(source: str, columns: dict[Part, str], changed: float) -> int:
-    return len(load_negatives(source, columns=columns))
 
 
 def _watch() -> None:

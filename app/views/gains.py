@@ -7,6 +7,7 @@ from app import (
     flagged,
     gain_grid,
     gain_table,
+    launching,
     parts,
     project,
     runview,
@@ -54,11 +55,10 @@ def _has_gains(run: Run) -> bool:
 
 def _recompute() -> None:
     names = {"demo": "Recompute for the demo", "own": "Compute for my data"}
-    if st.button(
-        names[project.chosen()], help="Starts a job; about 15 s for the demo on two cores"
-    ):
-        runview.launch("gains", project.settings())
-        st.rerun()
+    launching.button(
+        "gains", project.settings(), label=names[project.chosen()], primary=False,
+        help="Starts a job; about 15 s for the demo on two cores",
+    )  # fmt: skip
 
 
 def _explore(run: Run) -> None:

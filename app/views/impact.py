@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import forms, parts, project, runview, selection, slice_bar, texts, urlstate
+from app import forms, launching, parts, project, runview, selection, slice_bar, texts, urlstate
 from u2a_core import figures
 from u2a_core.config import parse_settings
 from u2a_core.errors import U2AError
@@ -67,9 +67,8 @@ def _recompute() -> None:
         except U2AError as error:
             st.error(parts.plain(str(error)))
             return
-        if st.button("Start", type="primary", icon=":material/play_arrow:"):
-            runview.launch("impact", settings)
-            st.rerun()
+        launching.button("impact", settings, label="Start")
+        launching.command_box("impact", base, settings)
 
 
 def _numbers(report: dict[str, Any]) -> None:

@@ -1,38 +1,14 @@
 """Unlearn: choose method and weights, launch, watch J, losses and weights, stop and resume."""
 
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
-from app import forms, launching, parts, project, runview
+from app import parts, runview, unlearn_form
 from u2a_core import figures, jobs
-from u2a_core.config import Settings, parse_settings
-from u2a_core.errors import RunError, U2AError
+from u2a_core.errors import RunError
 from u2a_core.runs import Run
 
-WEIGHTS = {
-    "u2a": "U2A: optimized by marginal gains",
-    "uniform": "Uniform: every negative alike (the baseline)",
-    "run": "Those of a finished U2A run, replayed",
-}
 NARROW = 340
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "quick": {"inner": {"steps": 10}, "outer": {"steps_per_round": 2}},
-    "balanced": {"inner": {"steps": 30}, "outer": {"steps_per_round": 2}},
-    "paper": {
-        "inner": {
-            "optimizer": "adamw", "learning_rate": 1e-5, "lam": 0.1, "samples_per_step": 8,
-            "steps": 60,
-        },
-        "outer": {"steps_per_round": 20, "sparsity": 0.0},
-    },
-}  # fmt: skip
-PRESET_HELP = (
-    "quick: 10 inner steps, to see whether it works at all. balanced: 30 inner steps, the demo's "
-    "setting. paper: AdamW at 1e-5 in batches of 8, λ = 0.1, three rounds, as in the paper's "
-    "released code; meant for models of billions of parameters, it hardly moves the demo's"
-)
 
 
 def page() -> None:
@@ -40,113 +16,9 @@ def page() -> None:
     st.title("Unlearn")
     form, view = st.columns([2, 3], gap="large")
     with form:
-        _configure()
+        parts.guarded(unlearn_form.configure)
     with view:
         _watch()
-
-
-def _configure() -> None:
-    """The settings of the next run, its command, and Launch."""
-    launching.project_link()
-    base = project.settings()
-    method = st.selectbox(
-        "Method", [*launching.METHODS, *launching.BASELINES],
-        format_func=(launching.METHODS | launching.BASELINES).__getitem__, key="method",
-        persist_state="session", help="The last three are baselines: no unlearning, no weights",
-    )  # fmt: skip
-    if method in launching.BASELINES:
-        _launcher("baseline", base, _baseline_settings(base, method))
-        return
-    weights = st.radio(
-        "Weights", list(WEIGHTS), format_func=WEIGHTS.__getitem__, key="weights",
-        persist_state="session",
-    )  # fmt: skip
-    source = _weights_run() if weights == "run" else "uniform"
-    preset = st.segmented_control(
-        "Preset", list(PRESETS), default="balanced", key="preset", help=PRESET_HELP
-    ) or "balanced"  # fmt: skip
-    raw = base.model_dump(mode="json") | {"weights": source}
-    raw["inner"]["method"] = method
-    for section, values in PRESETS[preset].items():
-        raw[section] |= values
-    settings = _all_settings(raw, preset, ("inner", "outer", "objective", "evaluation"))
-    lacking = "a finished U2A run" if weights == "run" and source == "uniform" else ""
-    _launcher("reweight" if weights == "u2a" else "unlearn", base, settings, lacking)
-
-
-def _baseline_settings(base: Settings, method: str) -> Settings | None:
-    """Those of a baseline; for Retrain the base model and the mixture stand in the open."""
-    raw = base.model_dump(mode="json")
-    raw["baseline"]["method"] = method
-    if method == "retrain":
-        for name, title, about in (
-            ("base", "Base model", "folder or hub id of the model before it was fine-tuned"),
-            ("mixture", "Mixture", "file of the replies (prompt, response) of the fine-tuning"),
-        ):
-            raw["baseline"][name] = st.text_input(
-                title, raw["baseline"][name], help=about, key=f"retrain_{name}",
-                persist_state="session",
-            ).strip()  # fmt: skip
-    return _all_settings(raw, method, ("baseline", "objective", "evaluation"))
-
-
-def _lacking(settings: Settings) -> str:
-    """What a baseline needs and the settings do not name."""
-    own, needed = settings.baseline, []
-    if own.method == "retrain":
-        needed += [] if own.base else ["the base model"]
-        needed += [] if own.mixture else ["the mixture it was fine-tuned on"]
-    if own.method == "dpo" and not settings.data.preferences:
-        needed.append("preference pairs (on Data)")
-    if own.method == "ppo" and not settings.objective.reward:
-        needed.append("a reward (on Data)")
-    return " and ".join(needed)
-
-
-def _launcher(command: str, base: Settings, settings: Settings | None, lacking: str = "") -> None:
-    """Launch, or what is missing for it; and the same as a command."""
-    if settings is None:
-        return
-    lacking = lacking or (_lacking(settings) if command == "baseline" else "")
-    if st.button(
-        "Launch", type="primary", icon=":material/play_arrow:", width="stretch",
-        disabled=bool(lacking),
-    ):  # fmt: skip
-        runview.launch(command, settings)
-        st.rerun()
-    if lacking:
-        st.caption(f":material/info: Missing: {lacking}.")
-        return
-    launching.command_box(command, base, settings)
-
-
-def _weights_run() -> str:
-    """The run whose weights are replayed."""
-    space = parts.workspace()
-    runs = [r for r in space.runs() if r.config()["command"] == "reweight" and r.finished]
-    if not runs:
-        st.info("No finished U2A run yet. Launch one first, with weights U2A.")
-        return "uniform"
-    named = {str(run.path): space.identify(run) for run in runs}
-    return str(st.selectbox("Run", list(named), format_func=named.__getitem__, key="weights_run"))
-
-
-def _all_settings(raw: dict[str, Any], key: str, sections: tuple[str, ...]) -> Settings | None:
-    """Every other setting, folded away, kept under the key; None, and why, if one is wrong."""
-    key = f"{project.chosen() == 'own'}_{key}"
-    out = ("method", "kind", "reward", "base", "mixture", "target")
-    try:
-        settings = parse_settings(raw, source="the form")
-        raw = settings.model_dump(mode="json")
-        with st.expander("All settings"):
-            for name in sections:
-                section = getattr(settings, name)
-                st.markdown(f"**{parts.plain(str(type(section).__doc__))}**")
-                raw[name] |= forms.section_form(section, key=f"{key}_{name}", leave_out=out)
-        return parse_settings(raw, source="All settings")
-    except U2AError as error:
-        st.error(parts.plain(str(error)))
-        return None
 
 
 def _watch() -> None:

@@ -121,5 +121,6 @@ def execute(run: Run, watch: Watch, command: Command) -> dict[str, Any]:
             run.write_status("stopped", "at once")
             raise
         except BaseException as error:
-            run.write_status("failed", str(error) or type(error).__name__)
+            kind = type(error).__name__
+            run.write_status("failed", str(error) or kind, kind)
             raise

@@ -2,7 +2,10 @@
 
 from u2a_core.runs import reviews, slices
 from u2a_core.runs.directory import LAYOUT, Run
-from u2a_core.runs.journal import State, Status
+from u2a_core.runs.journal import ENDED_FROM_OUTSIDE, State, Status
 from u2a_core.runs.workspace import Workspace, demo_assets
 
-__all__ = ["LAYOUT", "Run", "State", "Status", "Workspace", "demo_assets", "reviews", "slices"]
+__all__ = [
+    "ENDED_FROM_OUTSIDE", "LAYOUT", "Run", "State", "Status", "Workspace", "demo_assets", "reviews",
+    "slices",
+]  # fmt: skip

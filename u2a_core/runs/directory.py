@@ -15,6 +15,7 @@ disk leaves the previous one. Imports no torch: pages read runs through this mod
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -217,6 +218,25 @@ class Run(Journal):
                 return tensors, json.loads(file.metadata()["facts"])
         except SafetensorError as error:
             raise RunError(f"{path} must be a checkpoint; got: {error}. Run anew.") from error
+
+    def checkpoint_step(self) -> int | None:
+        """The step that a resume continues from; None where no checkpoint tells one."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path / "checkpoint.safetensors", framework="numpy") as file:
+                return int(json.loads(file.metadata()["facts"])["step"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+            return None
+
+    def size(self) -> int:
+        """Bytes on disk; a file that goes away meanwhile counts nothing."""
+        found = 0
+        for folder, _, files in os.walk(self.path):
+            for name in files:
+                with contextlib.suppress(OSError):
+                    found += (Path(folder) / name).stat().st_size
+        return found
 
     @property
     def model_folder(self) -> Path:

@@ -20,12 +20,18 @@ from u2a_core.types import Progress
 State: TypeAlias = Literal["queued", "running", "stopping", "stopped", "failed", "finished"]
 
 
+ENDED_FROM_OUTSIDE = "EndedFromOutside"
+"""The kind of a failure that the process itself could not tell."""
+
+
 @dataclass(frozen=True)
 class Status:
     """What a run is doing, and why, in a sentence."""
 
     state: State
     message: str = ""
+    kind: str = ""
+    """Of a failed run: the class of its error, by which a page tells what to do next."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,12 @@ class Journal:
             return said
         if said.state == "stopping":
             return Status("stopped", "at once")
-        return Status("failed", "The process ended without a word. Resume continues the run.")
+        return Status(
+            "failed",
+            "The process was ended from outside: killed, or the machine ran out of memory or was "
+            "switched off. Resume continues the run.",
+            ENDED_FROM_OUTSIDE,
+        )
 
     def _said(self) -> Status:
         """status.json."""
@@ -84,13 +95,13 @@ class Journal:
             return Status("failed", str(error))
         for state in get_args(State):
             if said.get("state") == state:
-                return Status(state, str(said.get("message", "")))
+                return Status(state, str(said.get("message", "")), str(said.get("kind", "")))
         return Status("failed", "status.json is damaged. Resume continues the run.")
 
-    def write_status(self, state: State, message: str = "") -> None:
+    def write_status(self, state: State, message: str = "", kind: str = "") -> None:
         """status.json; a run that was deleted meanwhile gets none."""
         if self.exists:
-            write_json(self.path / "status.json", dataclasses.asdict(Status(state, message)))
+            write_json(self.path / "status.json", dataclasses.asdict(Status(state, message, kind)))
 
     def append_progress(self, progress: Progress) -> None:
         """One more line of progress.jsonl."""

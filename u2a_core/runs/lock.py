@@ -1,12 +1,17 @@
-"""Which process works on a run: its pid, and its start time, which tells it from a later one."""
+"""Which process works on a run: its pid, and its start time, which tells it from a later one.
+
+A job also says here on which device it has, or waits for, its turn, and since when.
+"""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -20,23 +25,30 @@ class Lock:
 
     file: Path
 
-    def assign(self, pid: int) -> None:
-        """Says that a process works here."""
+    def assign(self, pid: int, *, device: str = "") -> None:
+        """Says that a process works here, and on which device it wants its turn from now on."""
         try:
             started = psutil.Process(pid).create_time()
         except psutil.NoSuchProcess:  # it has ended already
             started = 0.0
-        write_json(self.file, {"pid": pid, "started": started})
+        turn = {"device": device, "since": time.time()} if device else {}
+        write_json(self.file, {"pid": pid, "started": started, **turn})
 
     def worker(self) -> psutil.Process | None:
         """The living process that works here."""
         try:
+            return _living(read_json(self.file))
+        except RunError:  # no lock, or a damaged one
+            return None
+
+    def turn(self) -> tuple[str, float] | None:
+        """The device that the living process has or waits for, and since when."""
+        try:
             lock = read_json(self.file)
-            process = psutil.Process(lock["pid"])
-            same = abs(process.create_time() - lock["started"]) < 1
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except (RunError, KeyError, TypeError, ValueError, OverflowError, psutil.NoSuchProcess):
-            return None  # no lock, or a damaged one
+            turn = str(lock["device"]), float(lock["since"])
+        except (RunError, KeyError, TypeError, ValueError):  # none, damaged, or before its turn
+            return None
+        return None if _living(lock) is None else turn
 
     @property
     def alive(self) -> bool:
@@ -56,8 +68,19 @@ class Lock:
                 f"{self.file.parent} must have one process; another is at work on it. "
                 "Stop that first."
             )
-        self.assign(os.getpid())
+        if worker is None:  # else it is this process, which may have said its device already
+            self.assign(os.getpid())
         try:
             yield
         finally:
             self.file.unlink(missing_ok=True)
+
+
+def _living(lock: dict[str, Any]) -> psutil.Process | None:
+    """The process that a lock names, if it is alive and the same."""
+    try:
+        process = psutil.Process(lock["pid"])
+        same = abs(process.create_time() - lock["started"]) < 1
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (KeyError, TypeError, ValueError, OverflowError, psutil.NoSuchProcess):
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,20 @@ class Workspace:
     """
 
     folder: Path
+
+    def check_writable(self) -> None:
+        """For a page with a launch button; makes nothing.
+
+        Raises:
+            RunError: if a run could not be made here.
+        """
+        place = next(path for path in (self.folder, *self.folder.parents) if there(path))
+        if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+            kind = "cannot be written" if place.is_dir() else "is a file"
+            raise RunError(
+                f"The folder of runs must be writable; got {self.folder}, where {place} {kind}. "
+                "Change its permissions, or start the workbench with --runs ANOTHER_FOLDER."
+            )
 
     def runs(self) -> list[Run]:
         """The runs of the folder, newest first; a demo's arms stand under the demo.
