@@ -45,6 +45,7 @@ FLOORS = {
     "report": 10,
     "demo": 10,
     "reproduce": 10.2,
+    "tryout": 10.3,
     "serve": 10,
     "options": 10.8,
     "cli": 11,

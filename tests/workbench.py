@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from u2a_core.runs import Workspace
+from u2a_core.runs import Run, Workspace, demo_assets
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -78,3 +78,21 @@ def chromium() -> Iterator:
         opened = play.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield opened
         opened.close()
+
+
+def finished_run(folder: Path, name: str, *, model: bool) -> Run:
+    """A finished U2A run of the demo, synthesized from the shipped one.
+
+    Args:
+        folder: of runs.
+        name: of the run.
+        model: with a model, which is the demo's original.
+    """
+    shipped = Workspace(folder).find("demo-npo-u2a")
+    run = Run.create(folder / name, "reweight", shipped.settings())
+    for table in ("history", "weight_path", "weights", "generations"):
+        run.write_table(table, shipped.table(table))
+    if model:
+        shutil.copytree(demo_assets() / "model", run.model_folder)
+    run.write_report(shipped.report())
+    return run

@@ -25,6 +25,7 @@ from u2a_core.config import Settings
 from u2a_core.errors import RunError, U2AError
 from u2a_core.runs import Run, Workspace
 from u2a_core.runs.files import writing
+from u2a_core.runs.lock import device_lock
 
 if TYPE_CHECKING:
     from u2a_core.types import Progress
@@ -197,7 +198,7 @@ def turn(run: Run, device: str, stopping: Callable[[], bool]) -> Iterator[bool]:
 
     Yields False, without a turn, if it is told to stop meanwhile.
     """
-    lock = FileLock(run.path.parent / f".device-{device.replace(':', '-')}.lock", timeout=0)
+    lock = device_lock(run.path.parent, device)
     while not stopping():
         try:
             lock.acquire()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from filelock import FileLock
 
 from u2a_core.errors import RunError
 from u2a_core.runs.files import read_json, write_json
@@ -61,3 +62,8 @@ class Lock:
             yield
         finally:
             self.file.unlink(missing_ok=True)
+
+
+def device_lock(folder: Path, device: str) -> FileLock:
+    """Who of a folder computes on a device: one job, or the process of the try-outs."""
+    return FileLock(folder / f".device-{device.replace(':', '-')}.lock", timeout=0)
