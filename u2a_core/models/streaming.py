@@ -108,5 +108,5 @@ class _Asked(StoppingCriteria):
     def __init__(self, stopping: Callable[[], bool]) -> None:
         self._stopping = stopping
 
-    def __call__(self, input_ids: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         return torch.full(input_ids.shape[:1], self._stopping(), device=input_ids.device)

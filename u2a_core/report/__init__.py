@@ -4,13 +4,16 @@ from u2a_core.report.data import show_data
 from u2a_core.report.evidence import TableOptions, interval, results_table
 from u2a_core.report.progress import ProgressBars, log_line
 from u2a_core.report.runs import show
+from u2a_core.report.several import ReportOptions, write_report
 
 __all__ = [
     "ProgressBars",
+    "ReportOptions",
     "TableOptions",
     "interval",
     "log_line",
     "results_table",
     "show",
     "show_data",
+    "write_report",
 ]

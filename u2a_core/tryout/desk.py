@@ -173,7 +173,8 @@ class Desk:
         note, done = "", False
         for line in self._lines(asked):
             done, note = bool(line.get("done", done)), str(line.get("note", note))
-            if (side := line.get("side")) in range(len(replies)):
+            side = line.get("side")
+            if isinstance(side, int) and side in range(len(replies)):
                 told = {key: str(line[key]) for key in ("text", "ended", "error") if key in line}
                 replies[side] = Reply(**told)
         if not done and not self.lock.alive:
