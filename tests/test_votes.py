@@ -34,7 +34,8 @@ def test_votes_survive_and_keep_their_sides(ballot: Ballot):
     assert again.votes() == cast
     assert [again.left(i, 0) for i in range(20)] == [v.left for v in cast]
     assert {v.left for v in cast} == {"a", "b"}
-    assert again.shuffled(range(20)) == ballot.shuffled(range(20)) != list(range(20))
+    keys = [(i, 0) for i in range(20)]
+    assert again.shuffled(keys) == ballot.shuffled(keys) != keys
     again.begin()
     assert again.votes() == cast
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import html
 import re
+from collections import Counter
 
 COLOURS = {"light": ("#F6D5BD", "#CFE6F4"), "dark": ("#6B3A12", "#1B4A66")}
 """Behind removed and added words; a stroke and an underline say it too."""
@@ -25,9 +26,12 @@ def word_diff(old: str, new: str, colours: tuple[str, str]) -> tuple[str, str]:
 
 
 def changed_words(old: str, new: str) -> int:
-    """How many words `word_diff` marks in both texts together."""
-    operations = _matcher(_words(old), _words(new)).get_opcodes()
-    return sum(j - i + m - k for kind, i, j, k, m in operations if kind != "equal")
+    """How many words of either text the other does not have, wherever they stand.
+
+    Quicker than the words that `word_diff` marks, for sorting thousands of texts.
+    """
+    a, b = Counter(old.split()), Counter(new.split())
+    return ((a - b) + (b - a)).total()
 
 
 def _words(text: str) -> list[str]:

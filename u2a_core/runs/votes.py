@@ -13,7 +13,7 @@ import json
 import random
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -24,6 +24,8 @@ from u2a_core.types import Estimate
 
 Choice: TypeAlias = Literal["left", "right", "tie", "skip"]
 Side: TypeAlias = Literal["a", "b"]
+Replies: TypeAlias = tuple[int, int]
+"""Two replies to the same draw of a prompt: prompt_index, sample."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,8 @@ class Ballot:
         """Which model stands on the left."""
         return random.Random(f"{self._seed()} {prompt_index} {sample}").choice(("a", "b"))
 
-    def shuffled(self, items: Sequence[int]) -> list[int]:
-        """The items in the ballot's order."""
+    def shuffled(self, items: Iterable[Replies]) -> list[Replies]:
+        """The replies in the ballot's order."""
         order = sorted(items)
         random.Random(f"{self._seed()} order").shuffle(order)
         return order
@@ -167,14 +169,14 @@ def tally(votes: Sequence[Vote]) -> Tally:
     return Tally(a, b, choices.count("tie"), choices.count("skip"), share(b, a + b))
 
 
-def agreement(votes: Sequence[Vote], changes: dict[tuple[int, int], float]) -> Estimate:
+def agreement(votes: Sequence[Vote], changes: Mapping[Replies, float]) -> Estimate:
     """How often the reply that was found better has the higher reward, 95 % Wilson interval.
 
     Votes that decided nothing, and replies of equal or unknown reward, are left out of n.
 
     Args:
         votes: of a ballot.
-        changes: (prompt_index, sample) → reward of B minus that of A.
+        changes: replies → reward of B minus that of A.
     """
     agreed = []
     for vote in votes:
