@@ -9,12 +9,15 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import parts, project, runview
+from app import parts, project, runview, texts
 from u2a_core import figures, jobs, table
 from u2a_core.config import Settings, there
 from u2a_core.errors import RunError
 from u2a_core.metrics import METRICS
+from u2a_core.report.document import Texts
+from u2a_core.report.several import report_text
 from u2a_core.runs import Run
+from u2a_core.runs.workspace import texts_of
 
 HERE = "the runs of this workspace"
 _SHOWN = "_results_shown"
@@ -129,6 +132,19 @@ def _exports(rows: list[table.Row]) -> None:
             title, text, f"results.{end}", kind, key=f"results_{end}", on_click="ignore",
             icon=":material/download:",
         )  # fmt: skip
+
+
+def report_button(runs: dict[str, Run]) -> None:
+    """Runs as one file that opens without a server; it is made when it is asked for."""
+    st.download_button(
+        "HTML report", lambda: report_text(runs, _texts), "u2a-report.html", "text/html",
+        key=f"report_{' '.join(runs)}", icon=":material/download:", on_click="ignore",
+        help="One file with live figures, settings and replies; it opens without a server",
+    )  # fmt: skip
+
+
+def _texts(run: Run) -> Texts:
+    return "blurred" if texts.blurred(texts_of(run)) else "shown"
 
 
 def costs() -> None:

@@ -145,7 +145,7 @@ def _answering(desk: Desk, asked: Try, pair: Pair) -> None:
         st.rerun()
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
-            note = outcome.note or "the process starts"
+            note = outcome.note or "the process starts, which takes some seconds"
             st.markdown(f":material/hourglass_top: {parts.plain(_noted(note, pair))}")
             if desk.stopped(asked):
                 st.caption("stopping")

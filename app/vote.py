@@ -109,7 +109,8 @@ def _ask(pair: Pair, ballot: Ballot, row: dict[Hashable, Any], voted: list[Repli
         before = voted[: voted.index(at)] if at in voted else voted
         st.button(
             "Back", icon=":material/undo:", key="vote_back", disabled=not before,
-            on_click=st.session_state.update, args=({_where(ballot): before[-1] if before else None},),
+            on_click=st.session_state.update,
+            args=({_where(ballot): before[-1] if before else None},),
         )  # fmt: skip
 
 

@@ -6,13 +6,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import parts, replies, results, texts, tryout, vote
+from app import parts, replies, results, tryout, vote
 from u2a_core import figures, table
 from u2a_core.errors import RunError
-from u2a_core.report.document import Texts
-from u2a_core.report.several import report_text
 from u2a_core.runs import Run
-from u2a_core.runs.workspace import texts_of
 
 ORIGINAL = "original"
 MOST_DRAWN = 20
@@ -113,16 +110,7 @@ def _results(pair: replies.Pair, alike: dict[str, Run]) -> None:
     """The table with its exports, and the report of both runs as one file."""
     own = {pair.b: pair.ours} if pair.theirs is None else {pair.a: pair.theirs, pair.b: pair.ours}
     with results.page(alike, pair.ours, pair.theirs):
-        st.download_button(
-            "HTML report", lambda: report_text(own, _texts), "u2a-report.html", "text/html",
-            key="report_html", icon=":material/download:", on_click="ignore",
-            help="One file with live figures, the settings that differ and the replies; it opens "
-            "without a server",
-        )  # fmt: skip
-
-
-def _texts(run: Run) -> Texts:
-    return "blurred" if texts.blurred(texts_of(run)) else "shown"
+        results.report_button(own)
 
 
 def _settings(pair: replies.Pair) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import forms, launching, parts, project, runview
+from app import forms, launching, parts, project, results, runview
 from u2a_core import figures, jobs
 from u2a_core.config import Settings, parse_settings
 from u2a_core.errors import RunError, U2AError
@@ -207,6 +207,7 @@ def _outcome(run: Run, name: str) -> None:
         "views/compare.py", label="Compare replies before and after", icon=":material/compare:",
         query_params={"a": "original", "b": name, "run": name},
     )  # fmt: skip
+    results.report_button({name: run})
 
 
 @st.fragment(run_every=3)
