@@ -79,13 +79,21 @@ def pages(
     """
     parts = [quiet(f"{len(runs)} run{'s' * (len(runs) > 1)}: {', '.join(runs)}.")]
     if len(runs) > 1:
-        parts += _results(list(runs.values()))
-        parts += _rewards(runs)
-        parts += _settings(runs)
+        parts += _told(lambda: _results(list(runs.values())))
+        parts += _told(lambda: _rewards(runs))
+        parts += _told(lambda: _settings(runs))
     pair = against or (tuple(runs) if len(runs) == 2 else ())
     if len(pair) == 2:
-        parts += _side_by_side(runs, pair[0], pair[1], texts)
+        parts += _told(lambda: _side_by_side(runs, pair[0], pair[1], texts))
     return [*parts, *(section(run, name, texts(run)) for name, run in runs.items())]
+
+
+def _told(make: Callable[[], list[str]]) -> list[str]:
+    """A part; of a run that is damaged a sentence, and the other parts stand."""
+    try:
+        return make()
+    except RunError as error:
+        return [quiet(str(error))]
 
 
 def named(runs: list[Run]) -> dict[str, Run]:
