@@ -106,9 +106,8 @@ def _form(pair: Pair, desk: Desk, sides: tuple[Side, ...], *, busy: bool) -> Non
     settings = pair.ours.settings()
     drawn = settings.objective
     with st.form("try", border=False):
-        prompt = st.text_area(
-            "Prompt", key="try_prompt", placeholder="Ask both models something", height=90
-        )
+        asks = "Ask both models something" if len(sides) > 1 else f"Ask {sides[0].title} alone"
+        prompt = st.text_area("Prompt", key="try_prompt", placeholder=asks, height=90)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             temperature = st.number_input(
                 "Temperature", 0.0, 5.0, float(drawn.temperature), 0.1, key="try_temperature",

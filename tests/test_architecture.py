@@ -102,7 +102,10 @@ def test_heavy_libraries_stay_where_they_belong(library: str, allowed: set[str])
 
 @pytest.mark.parametrize(
     "module",
-    ["runs", "jobs", "figures", "config", "data", "types", "metrics", "demo.world", "ablation"],
+    (
+        *("runs", "jobs", "figures", "config", "data", "types", "metrics", "demo.world"),
+        *("ablation", "report", "table", "tryout"),
+    ),
 )
 def test_what_the_workbench_reads_imports_no_torch(module: str):
     code = (

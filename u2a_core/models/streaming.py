@@ -49,13 +49,7 @@ def stream_reply(
         NumericalError: if the model's probabilities are not finite.
     """
     model: Any = policy.model
-    (ids,) = prompt_ids([user_prompt(prompt)], policy.tokenizer)
-    context = context_length(model)
-    if context is not None and len(ids) + max_new_tokens > context:
-        raise ConfigError(
-            f"The prompt and the longest reply must fit the model's context of {context} tokens; "
-            f"got {len(ids)} + {max_new_tokens}. Shorten the prompt or the reply."
-        )
+    ids = _checked(policy, prompt, max_new_tokens)
     words = _Words(policy.tokenizer, told)
     stops = stop_ids(model, policy.tokenizer)
     sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
@@ -73,6 +67,18 @@ def stream_reply(
     if words.ids and words.ids[-1] in stops:
         return words.text, "stop"
     return words.text, "length" if len(words.ids) >= max_new_tokens else "stopped"
+
+
+def _checked(policy: Policy, prompt: str, max_new_tokens: int) -> list[int]:
+    """The rendered prompt's tokens, which leave room for the reply."""
+    (ids,) = prompt_ids([user_prompt(prompt)], policy.tokenizer)
+    context = context_length(policy.model)
+    if context is not None and len(ids) + max_new_tokens > context:
+        raise ConfigError(
+            f"The prompt and the longest reply must fit the model's context of {context} tokens; "
+            f"got {len(ids)} + {max_new_tokens}. Shorten the prompt or the reply."
+        )
+    return ids
 
 
 class _Words(BaseStreamer):
