@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -215,8 +215,12 @@ class Desk:
         return [line for line in found if isinstance(line, dict)]
 
 
-def launch(desk: Desk) -> None:
+def launch(desk: Desk, *, env: Mapping[str, str] = {}) -> None:
     """Starts the process that answers, where none is at work.
+
+    Args:
+        desk: where it reads.
+        env: what its environment holds besides, such as the hub's token.
 
     Raises:
         RunError: if the folder cannot be written.
@@ -228,7 +232,7 @@ def launch(desk: Desk) -> None:
         with (desk.folder / "log.txt").open("wb") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **env, "PYTHONUNBUFFERED": "1"},
             )  # fmt: skip
         desk.lock.assign(process.pid)
         threading.Thread(target=process.wait, daemon=True).start()  # no zombie is left
