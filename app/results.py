@@ -1,65 +1,55 @@
 """The results table on Compare: methods by metrics, what each cost, exports, and Evaluate."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from app import access, parts, project, runview
+from app import access, parts, project, runview, texts
 from u2a_core import figures, jobs, table
 from u2a_core.config import Settings, there
 from u2a_core.errors import RunError
 from u2a_core.metrics import METRICS
+from u2a_core.report.document import Texts
+from u2a_core.report.several import report_text
 from u2a_core.runs import Run
+from u2a_core.runs.workspace import texts_of
 
 HERE = "the runs of this workspace"
+_SHOWN = "_results_shown"
 COSTS = {"tokens": "Tokens", "seconds": "Seconds"}
 
 
-def page(runs: dict[str, Run], chosen: Run, other: Run | None) -> None:
-    """The table with its exports, the cost picture, and Evaluate.
+@contextmanager
+def page(runs: dict[str, Run], chosen: Run, other: Run | None) -> Iterator[None]:
+    """The table; what is drawn while open stands among its exports.
 
     Args:
         runs: finished descents that were measured alike, by name.
         chosen: side B.
         other: side A; None for the original model.
     """
-    st.subheader("Results")
-    _evaluate(chosen, other)
     report = _reproduction()
     if report is not None:
         rows = [table.Row(r["method"], r["metrics"], r["ledger"], r["runs"]) for r in report]
     else:
-        kept = alike(runs.values(), chosen)
+        kept = table.alike(runs.values(), chosen)
         rows = _rows([*kept, *_evaluations(kept, chosen)])
-    if not rows:
+    st.session_state[_SHOWN] = rows
+    if rows:
+        _table(rows)
+    else:
         st.info("B has no test prompts or no reward, so there is no table to make.")
-        return
-    _table(rows)
-    _exports(rows)
-    _costs(rows)
-
-
-def alike(runs: Iterable[Run], chosen: Run) -> list[Run]:
-    """Of every method, the newest run (or the chosen one), and those that differ by seed alone.
-
-    Runs of other settings would be averaged into a row that is no method.
-    """
-    first: dict[str, Settings] = {table.label(chosen): _but_seed(chosen)}
-    found = []
-    for run in runs:
-        if _but_seed(run) == first.setdefault(table.label(run), _but_seed(run)):
-            found.append(run)
-    return found
-
-
-def _but_seed(run: Run) -> Settings:
-    return run.settings().model_copy(
-        update={"seed": 0, "evaluation": Settings().evaluation, "ablation": Settings().ablation}
-    )
+    with st.container(horizontal=True):
+        if rows:
+            _exports(rows)
+        yield
+        _evaluate(chosen, other)
+    _jobs()
 
 
 def _evaluations(runs: list[Run], chosen: Run) -> list[Run]:
@@ -114,17 +104,18 @@ def _table(rows: list[table.Row]) -> None:
     empty = [c for c in ("tokens", "seconds") if (shown[c] == "–").all()]
     st.table(shown.drop(columns=empty), hide_index=True, alt="Methods by metrics")
     seeds = [f"{row.method} ({row.runs})" for row in rows if row.over == "seeds"]
+    over = f", of {parts.plain(', '.join(seeds))} over seeds" if seeds else ""
+    uncounted = "tokens" in empty
     st.caption(
-        "Mean [95 % interval]; the best mean of each metric in bold; arrows: where better is. "
-        "Intervals are over test prompts"
-        + (f", of {parts.plain(', '.join(seeds))} over seeds. " if seeds else ". ")
-        + "A row is a method: its newest run, B for its own, with those that differ in their seed "
-        "alone. Seconds are wall time"
+        f"Mean [95 % interval]{over}; the best mean of each metric in bold; arrows: where better "
+        "is.",
+        help="A row is a method: its newest run, B for its own, with those that differ in their "
+        "seed alone. Seconds are wall time"
         + (
             "; no run here has counted its tokens (the shipped runs have not)."
-            if "tokens" in empty
+            if uncounted
             else "; tokens are all that went through the model, sampled ones included."
-        )
+        ),
     )
 
 
@@ -136,17 +127,29 @@ def _exports(rows: list[table.Row]) -> None:
         "LaTeX": (table.latex(rows), "tex", "text/x-tex"),
         "Markdown": (table.markdown(rows), "md", "text/markdown"),
     }
-    with st.container(horizontal=True):
-        for title, (text, end, kind) in files.items():
-            st.download_button(
-                title, text, f"results.{end}", kind, key=f"results_{end}",
-                icon=":material/download:",
-            )  # fmt: skip
+    for title, (text, end, kind) in files.items():
+        st.download_button(
+            title, text, f"results.{end}", kind, key=f"results_{end}", on_click="ignore",
+            icon=":material/download:",
+        )  # fmt: skip
 
 
-def _costs(rows: list[table.Row]) -> None:
-    """Reward against cost, the paper's Fig. 1."""
-    found = table.as_json(rows)["rows"]
+def report_button(runs: dict[str, Run]) -> None:
+    """Runs as one file that opens without a server; it is made when it is asked for."""
+    st.download_button(
+        "HTML report", lambda: report_text(runs, _texts), "u2a-report.html", "text/html",
+        key=f"report_{' '.join(runs)}", icon=":material/download:", on_click="ignore",
+        help="One file with live figures, settings and replies; it opens without a server",
+    )  # fmt: skip
+
+
+def _texts(run: Run) -> Texts:
+    return "blurred" if texts.blurred(texts_of(run)) else "shown"
+
+
+def costs() -> None:
+    """Reward against cost of the table that `page` has shown: the paper's Fig. 1."""
+    found = table.as_json(st.session_state.get(_SHOWN, []))["rows"]
     known = [cost for cost in COSTS if any(row["ledger"].get(cost) for row in found)]
     if not known or not any("reward" in row["metrics"] for row in found):
         return
@@ -198,7 +201,6 @@ def _evaluate(chosen: Run, other: Run | None) -> None:
             )
             st.session_state["evaluating"] = parts.workspace().identify(run_)
             st.rerun()
-    _jobs()
 
 
 def evaluation_settings(run: Run | None, chosen: Run) -> Settings:

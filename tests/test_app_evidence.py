@@ -249,9 +249,10 @@ def test_rows_are_runs_that_differ_by_their_seed_alone(folder: Path):
             run.write_table(table, first.table(table))
         run.write_report(first.report())
     code = (
-        "from pathlib import Path; from app import results; from u2a_core.runs import Workspace\n"
+        "from pathlib import Path; from u2a_core import table\n"
+        "from u2a_core.runs import Workspace\n"
         f"space = Workspace(Path({str(folder)!r}))\n"
-        "kept = results.alike(space.runs(), space.find('dpo-1'))\n"
+        "kept = table.alike(space.runs(), space.find('dpo-1'))\n"
         "assert sorted(run.path.name for run in kept) == ['again', 'dpo-1'], kept"
     )
     env = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -46,6 +46,7 @@ FLOORS = {
     "report": 10,
     "demo": 10,
     "reproduce": 10.2,
+    "tryout": 10.3,
     "serve": 10,
     "options": 10.8,
     "cli": 11,
@@ -102,18 +103,10 @@ def test_heavy_libraries_stay_where_they_belong(library: str, allowed: set[str])
 
 @pytest.mark.parametrize(
     "module",
-    [
-        "runs",
-        "jobs",
-        "figures",
-        "config",
-        "data",
-        "types",
-        "metrics",
-        "demo.world",
-        "ablation",
-        "estimate",
-    ],
+    (
+        *("runs", "jobs", "figures", "config", "data", "types", "metrics", "demo.world"),
+        *("ablation", "report", "table", "tryout", "estimate"),
+    ),
 )
 def test_what_the_workbench_reads_imports_no_torch(module: str):
     code = (

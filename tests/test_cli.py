@@ -116,7 +116,7 @@ FAULTS = {
     "half a character": "unpaired surrogate",
     "no such file": r"No such file or directory \(looked for /.*/data/negatves\.jsonl\)",
     "a path too long": "File name too long",
-    "a model path too long": "must load",
+    "a model path too long": "must be a folder or a hub id",
     "a reward that fails": r"ZeroDivisionError: division by zero \(mine\.py, line 2\)",
     "a reward that exits": r"SystemExit: 3 \(mine\.py, line 2\)",
     "broken line 17": "line 17",

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from u2a_core.runs import Run, Workspace
+from u2a_core.runs import Run, Workspace, demo_assets
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -107,4 +107,22 @@ def many_gains(folder: Path, count: int, name: str = "many") -> Run:
     run.write_table("gains", table)
     data = shipped.report()["data"] | {"negatives": count, "negatives_sha256": f"{count:064}"}
     run.write_report(shipped.report() | {"data": data, "gains": {}, "warnings": []})
+    return run
+
+
+def finished_run(folder: Path, name: str, *, model: bool) -> Run:
+    """A finished U2A run of the demo, synthesized from the shipped one.
+
+    Args:
+        folder: of runs.
+        name: of the run.
+        model: with a model, which is the demo's original.
+    """
+    shipped = Workspace(folder).find("demo-npo-u2a")
+    run = Run.create(folder / name, "reweight", shipped.settings())
+    for table in ("history", "weight_path", "weights", "generations"):
+        run.write_table(table, shipped.table(table))
+    if model:
+        shutil.copytree(demo_assets() / "model", run.model_folder)
+    run.write_report(shipped.report())
     return run

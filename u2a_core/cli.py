@@ -44,6 +44,7 @@ usage: u2a COMMAND [CONFIG.yaml] [--section.field VALUE ...] [--out DIR] [--resu
   reweight    optimize the weights, round by round; yields weights and the U2A model
   reproduce   the paper's experiment: safe-rlhf, ultrafeedback or halueval [--scale tiny|full]
   table       results of runs, methods by metrics: --csv, --latex, --markdown, --html FILE
+  report      runs as one HTML file with live figures: u2a report RUN... --html FILE
   unlearn     unlearn with uniform weights, or with --weights RUN
   evaluate    every metric of the original model, or with --evaluation.target RUN of a run's
   baseline    DPO, PPO, retraining or fine-tuning, to compare with (--baseline.method)
@@ -89,10 +90,12 @@ def _dispatch(arguments: list[str]) -> int:
         "estimate": _estimate,
         "reproduce": _reproduce,
         "table": _table,
+        "report": _report,
+        "try": _try,
         **{name: _on_settings(name) for name in COMMANDS},
     }
     if command not in actions:
-        known = ", ".join(actions)
+        known = ", ".join(name for name in actions if name != "try")  # the workbench's own
         raise ConfigError(f"The command must be one of {known}; got {command!r}. See u2a --help.")
     return actions[command](rest)
 
@@ -216,6 +219,19 @@ def _table(arguments: list[str]) -> int:
     from u2a_core.report import TableOptions, results_table
 
     return results_table(options(TableOptions, arguments, prog="u2a table"))
+
+
+def _report(arguments: list[str]) -> int:
+    from u2a_core.report import ReportOptions, write_report
+
+    return write_report(options(ReportOptions, arguments, prog="u2a report"))
+
+
+def _try(arguments: list[str]) -> int:
+    """The process that answers the workbench's try-outs."""
+    from u2a_core.tryout.worker import TryOptions, work
+
+    return work(options(TryOptions, arguments, prog="u2a try"))
 
 
 def _reproduce(arguments: list[str]) -> int:

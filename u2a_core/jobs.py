@@ -26,6 +26,7 @@ from u2a_core.config import Settings
 from u2a_core.errors import RunError, U2AError
 from u2a_core.runs import Run, Workspace
 from u2a_core.runs.files import writing
+from u2a_core.runs.lock import device_lock
 
 if TYPE_CHECKING:
     from u2a_core.types import Progress
@@ -217,7 +218,7 @@ def turn(run: Run, device: str, stopping: Callable[[], bool]) -> Iterator[bool]:
 
     Yields False, without a turn, if it is told to stop meanwhile.
     """
-    lock = FileLock(run.path.parent / f".device-{device.replace(':', '-')}.lock", timeout=0)
+    lock = device_lock(run.path.parent, device)
     run.lock.assign(os.getpid(), device=device)
     while not stopping():
         if ahead(run) or not _acquired(lock):

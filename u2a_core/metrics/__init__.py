@@ -11,6 +11,7 @@ from u2a_core.metrics.estimates import (
     over_seeds,
     paired_difference,
     reward_estimate,
+    share,
 )
 from u2a_core.metrics.judged import (
     SCALES,
@@ -62,6 +63,7 @@ __all__ = [
     "prefers_right",
     "refused",
     "reward_estimate",
+    "share",
     "share_at_least",
     "unmeasured",
     "words",

@@ -61,6 +61,14 @@ def paired_difference(ours: np.ndarray, theirs: np.ndarray) -> Estimate:
     return bootstrap_mean(ours - theirs)
 
 
+def share(successes: int, n: int) -> Estimate:
+    """A share of independent yes-or-no units with its 95 % Wilson interval; NaN of none."""
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    bounds = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    return Estimate(successes / n, float(bounds.low), float(bounds.high), n)
+
+
 def over_seeds(values: Sequence[float] | np.ndarray) -> Estimate:
     """The mean over seeds with its 95 % t interval; one seed has none (NaN)."""
     found = np.asarray(values, dtype=np.float64)

@@ -79,7 +79,7 @@ class Generator:
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         device = next(model.parameters()).device
         stops = stop_ids(model, self.tokenizer)
-        with plain_sampling(model), _finite_probabilities():
+        with plain_sampling(model), finite_probabilities():
             out = model.generate(
                 input_ids=padded.to(device),
                 attention_mask=mask.to(device),
@@ -116,7 +116,7 @@ def plain_sampling(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _finite_probabilities() -> Iterator[None]:
+def finite_probabilities() -> Iterator[None]:
     """Tells a model whose logits are no numbers any more from any other failure."""
     try:
         yield

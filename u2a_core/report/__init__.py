@@ -5,10 +5,12 @@ from u2a_core.report.estimate import show_estimate
 from u2a_core.report.evidence import TableOptions, interval, results_table
 from u2a_core.report.progress import ProgressBars, log_line
 from u2a_core.report.runs import show
+from u2a_core.report.several import ReportOptions, write_report
 
 __all__ = [
     "DataOptions",
     "ProgressBars",
+    "ReportOptions",
     "TableOptions",
     "interval",
     "log_line",
@@ -16,4 +18,5 @@ __all__ = [
     "show",
     "show_data",
     "show_estimate",
+    "write_report",
 ]

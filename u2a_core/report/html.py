@@ -1,7 +1,4 @@
-"""A report as one HTML file: tables and live figures, opened from disk, without a server.
-
-Nothing is fetched from outside; texts of the user's are escaped.
-"""
+"""The HTML report of a results table or a reproduction: methods, differences, costs, ablation."""
 
 from __future__ import annotations
 
@@ -10,26 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
-
 from u2a_core import figures, table
-from u2a_core.data import replace_file
 from u2a_core.metrics import METRICS
+from u2a_core.report.document import cells, grid, listing, picture, quiet, write_document
+from u2a_core.report.sections import ablation_pictures
 from u2a_core.table import Row
 
 if TYPE_CHECKING:
     from u2a_core.runs import Run
-
-_STYLE = """
-body{font:15px/1.5 'Source Sans 3','Source Sans Pro',system-ui,sans-serif;color:#2f2d2b;
-background:#fff;max-width:1180px;margin:2rem auto;padding:0 1.2rem}
-h1{font-size:1.7rem;margin:0 0 .3rem}h2{font-size:1.2rem;margin:2.2rem 0 .5rem}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px}
-th,td{padding:.32rem .6rem;border-bottom:1px solid #E6E4E0;text-align:right;white-space:nowrap}
-th:first-child,td:first-child{text-align:left}th{border-bottom:2px solid #8A8580}
-.wide{overflow-x:auto}.quiet{color:#6B6B6B}li{margin:.2rem 0}
-"""
 
 
 def write_html(path: Path, title: str, report: dict[str, Any], ablation: Run | None = None) -> None:
@@ -41,35 +26,35 @@ def write_html(path: Path, title: str, report: dict[str, Any], ablation: Run | N
         report: rows as `table.as_json` has them; differences, missing, notes, paper where known.
         ablation: a finished ablation to show, too.
     """
+    write_document(path, title, [_facts(report), *results(report), *_ablation(ablation)])
+
+
+def results(report: dict[str, Any]) -> list[str]:
+    """Methods by metrics, paired differences, reward against cost.
+
+    Args:
+        report: as `write_html` takes it.
+    """
     rows = [Row(r["method"], r["metrics"], r["ledger"], r["runs"]) for r in report["rows"]]
-    parts = [f"<h1>{html.escape(title)}</h1>", _facts(report)]
-    parts += ["<h2>Methods</h2>", _table(rows), _definitions(rows, report.get("missing", {}))]
-    parts += _list("Comparisons that U2A does not win", report.get("notes", []))
+    parts = ["<h2>Methods</h2>", _table(rows), _definitions(rows, report.get("missing", {}))]
+    parts += listing("Comparisons that U2A does not win", report.get("notes", []))
     if report.get("differences"):
         parts += ["<h2>Paired differences in reward</h2>", _differences(report["differences"])]
     for cost in ("tokens", "seconds"):
-        picture = figures.cost_against_reward(report["rows"], "light", cost=cost)
-        parts += [f"<h2>Reward against {cost}</h2>", _figure(picture)]
-    if report.get("paper"):
-        parts.append(_paper(report["paper"]))
-    if ablation is not None:
-        parts += _ablation(ablation)
-    body = "\n".join(parts)
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}'
-        f"</title><style>{_STYLE}</style><script>{get_plotlyjs()}</script></head>"
-        f"<body>{body}</body></html>\n"
-    )
-    replace_file(path, lambda beside: beside.write_text(page, encoding="utf-8"))
+        if any(row.ledger.get(cost) for row in rows):
+            drawn = figures.cost_against_reward(report["rows"], "light", cost=cost)
+            alt = f"Reward of every method against its {cost}, with 95 % intervals"
+            parts += [f"<h2>Reward against {cost}</h2>", picture(drawn, alt)]
+    return parts + ([_paper(report["paper"])] if report.get("paper") else [])
 
 
 def _facts(report: dict[str, Any]) -> str:
     """What was run, in a line."""
     if "task" not in report:
         return ""
-    return (
-        f'<p class="quiet">{html.escape(report["task"])}, {html.escape(report["scale"])} scale, '
-        f"seed {report['seed']}; {report['seconds'] / 60:.1f} minutes in all.</p>"
+    return quiet(
+        f"{report['task']}, {report['scale']} scale, seed {report['seed']}; "
+        f"{report['seconds'] / 60:.1f} minutes in all."
     )
 
 
@@ -77,17 +62,11 @@ def _table(rows: Sequence[Row]) -> str:
     """The results table; the best of each metric in bold."""
     head, body = table.lines(rows, "\0{}\1")  # marks that no text holds, made tags once escaped
     lines = ["".join(f"<td>{_marked(cell)}</td>" for cell in row) for row in body]
-    return _grid(head, lines)
+    return grid(head, lines)
 
 
 def _marked(text: str) -> str:
     return html.escape(text).replace("\0", "<b>").replace("\1", "</b>")
-
-
-def _grid(head: Sequence[str], lines: Sequence[str]) -> str:
-    titles = "".join(f"<th>{html.escape(name)}</th>" for name in head)
-    rows = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<div class="wide"><table><tr>{titles}</tr>{rows}</table></div>'
 
 
 def _definitions(rows: Sequence[Row], missing: dict[str, str]) -> str:
@@ -116,46 +95,23 @@ def _sizes(rows: Sequence[Row], metric: str) -> str:
     return f"(n = {', '.join(map(str, sizes))})" if sizes else ""
 
 
-def _list(title: str, sentences: Sequence[str]) -> list[str]:
-    if not sentences:
-        return []
-    items = "".join(f"<li>{html.escape(text)}</li>" for text in sentences)
-    return [f"<h2>{html.escape(title)}</h2>", f"<ul>{items}</ul>"]
-
-
 def _differences(found: Sequence[dict[str, Any]]) -> str:
-    lines = [
-        f"<td>{html.escape(row['ours'])}</td><td>{html.escape(row['theirs'])}</td>"
-        f"<td>{table.cell(row)}</td><td>{row['n']}</td>"
-        for row in found
-    ]
-    return _grid(("ours", "theirs", "ours − theirs", "prompts"), lines)
+    lines = [cells(row["ours"], row["theirs"], table.cell(row), row["n"]) for row in found]
+    return grid(("ours", "theirs", "ours − theirs", "prompts"), lines)
 
 
 def _paper(paper: dict[str, Any]) -> str:
     lines = [
-        f"<td>{html.escape(method)}</td>" + "".join(f"<td>{value:g}</td>" for value in values)
+        cells(method, *(f"{value:g}" for value in values))
         for method, values in paper["rows"].items()
     ]
-    grid = _grid(("method", *paper["titles"]), lines)
-    return f"<h2>The paper's figures ({html.escape(paper['source'])})</h2>{grid}"
+    shown = grid(("method", *paper["titles"]), lines)
+    return f"<h2>The paper's figures ({html.escape(paper['source'])})</h2>{shown}"
 
 
-def _ablation(run: Run) -> list[str]:
+def _ablation(run: Run | None) -> list[str]:
+    if run is None:
+        return []
     report = run.report()
-    bands, differences = run.table("bands"), run.table("differences")
-    out = [
-        f"<h2>Ablation: which negatives, and how many ({html.escape(report['method'])}, "
-        f"{report['seeds']} seeds)</h2>",
-        _figure(figures.ablation_curves(bands, "light")),
-    ]
-    if not differences[differences["theirs"] == "random_k"].empty:
-        out.append(_figure(figures.paired_differences(differences, "light")))
-    return [*out, *_list("What the ablation notes", report["notes"])]
-
-
-def _figure(figure: go.Figure) -> str:
-    """A live figure; plotly's code stands in the page's head once."""
-    return str(
-        figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
-    )
+    title = f"Ablation: which negatives, and how many ({report['method']}, {report['seeds']} seeds)"
+    return [f"<h2>{html.escape(title)}</h2>", *ablation_pictures(run)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock
 
 from u2a_core.errors import RunError
 from u2a_core.runs.files import read_json, write_json
@@ -84,3 +85,8 @@ def _living(lock: dict[str, Any]) -> psutil.Process | None:
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except (KeyError, TypeError, ValueError, OverflowError, psutil.NoSuchProcess):
         return None
+
+
+def device_lock(folder: Path, device: str) -> FileLock:
+    """Who of a folder computes on a device: one job, or the process of the try-outs."""
+    return FileLock(folder / f".device-{device.replace(':', '-')}.lock", timeout=0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from u2a_core.config import there
 from u2a_core.errors import RunError
 from u2a_core.runs.directory import Run
+from u2a_core.runs.files import read_json
 
 _CLOSED = ("ablate", "reproduce")
 """Commands whose arms are parts of one result."""
@@ -96,6 +97,14 @@ class Workspace:
             return self.folder / ".annotations" / run.path.name
         return run.path / "annotations"
 
+    def blurs(self, run: Run) -> bool:
+        """Whether the texts of the run's negatives are blurred in the workbench."""
+        try:
+            kept = read_json(self.folder / ".blurred.json")
+        except RunError:  # nothing is blurred yet
+            return False
+        return bool(kept.get(texts_of(run)))
+
     def find(self, identity: str) -> Run:
         """The run of an id, which may come from an address bar.
 
@@ -111,6 +120,16 @@ class Workspace:
             f"The run must be one of this workspace; got {identity[:80]!r}. It may have been "
             "deleted or renamed; choose another."
         )
+
+
+def texts_of(run: Run) -> str:
+    """The content hash of a finished run's negatives, by which its texts are blurred; or nothing.
+
+    Raises:
+        RunError: if the run is not finished.
+    """
+    data = run.report().get("data")
+    return str(data.get("negatives_sha256", "")) if isinstance(data, dict) else ""
 
 
 def _opens(run: Run) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from u2a_core.config import Settings
 from u2a_core.errors import RunError
 from u2a_core.metrics import METRICS, over_seeds, paired_difference
 from u2a_core.runs import Run, Workspace
@@ -89,6 +90,25 @@ def label(run: Run) -> str:
     # a shipped run keeps its weights beside its report, under the same name as all others
     origin = source.parent.name if source.stem == "weights" else source.stem
     return f"{name}, weights of {origin}"
+
+
+def alike(runs: Iterable[Run], chosen: Run) -> list[Run]:
+    """Of every method, the first run (or the chosen one), and those that differ by seed alone.
+
+    Runs of other settings would be averaged into a row that is no method.
+    """
+    first: dict[str, Settings] = {label(chosen): _but_seed(chosen)}
+    found = []
+    for run in runs:
+        if _but_seed(run) == first.setdefault(label(run), _but_seed(run)):
+            found.append(run)
+    return found
+
+
+def _but_seed(run: Run) -> Settings:
+    return run.settings().model_copy(
+        update={"seed": 0, "evaluation": Settings().evaluation, "ablation": Settings().ablation}
+    )
 
 
 def rows(runs: Iterable[Run]) -> list[Row]:

@@ -1,0 +1,183 @@
+"""`u2a report`: any finished runs in one HTML file, or in the terminal."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+
+from u2a_core import figures, table
+from u2a_core.errors import RunError
+from u2a_core.report.document import Texts, cells, document, grid, picture, quiet, write_document
+from u2a_core.report.html import results
+from u2a_core.report.runs import show
+from u2a_core.report.sections import replies, section
+from u2a_core.runs import Run, Workspace
+
+TITLE = "U2A report"
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Options of u2a report."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Runs, or folders of runs: the finished ones."""
+    html: Path | None = None
+    """Write one HTML file with live figures, instead of telling in the terminal."""
+    texts: Literal["auto", "shown", "blurred", "omitted"] = "auto"
+    """Samples' texts in the file. auto: blurred where the workbench blurs the set."""
+
+
+def write_report(options: ReportOptions) -> int:
+    """`u2a report`: every named run.
+
+    Raises:
+        RunError: if there is none, or one that was named is not finished.
+    """
+    runs = [run for folder in options.runs for run in _finished(folder)]
+    if not runs:
+        raise RunError("A report must be made of runs; got none. u2a report RUN... --html FILE")
+    if options.html is None:
+        for run in runs:
+            show(run)
+        return 0
+    made = pages(named(runs), lambda run: _texts(run, options.texts))
+    write_document(options.html, TITLE, made)
+    Console().print(f"Report: {options.html}", markup=False, soft_wrap=True)
+    return 0
+
+
+def report_text(
+    runs: Mapping[str, Run],
+    texts: Callable[[Run], Texts],
+    *,
+    against: tuple[str, str] | None = None,
+) -> str:
+    """The whole file, for a download; see `pages`."""
+    return document(TITLE, pages(runs, texts, against=against))
+
+
+def pages(
+    runs: Mapping[str, Run],
+    texts: Callable[[Run], Texts],
+    *,
+    against: tuple[str, str] | None = None,
+) -> list[str]:
+    """The results table, the differences of the settings, then a section for every run.
+
+    Args:
+        runs: name → finished run.
+        texts: what becomes of a run's texts.
+        against: two of the runs whose replies are set side by side; None: the two, if there are
+            two.
+    """
+    parts = [quiet(f"{len(runs)} run{'s' * (len(runs) > 1)}: {', '.join(runs)}.")]
+    if len(runs) > 1:
+        parts += _told(lambda: _results(list(runs.values())))
+        parts += _told(lambda: _rewards(runs))
+        parts += _told(lambda: _settings(runs))
+    pair = against or (tuple(runs) if len(runs) == 2 else ())
+    if len(pair) == 2:
+        parts += _told(lambda: _side_by_side(runs, pair[0], pair[1], texts))
+    return [*parts, *(section(run, name, texts(run)) for name, run in runs.items())]
+
+
+def _told(make: Callable[[], list[str]]) -> list[str]:
+    """A part; of a run that is damaged a sentence, and the other parts stand."""
+    try:
+        return make()
+    except RunError as error:
+        return [quiet(str(error))]
+
+
+def named(runs: list[Run]) -> dict[str, Run]:
+    """Names that tell the runs apart: of their directory, else with its parents."""
+    found: dict[str, Run] = {}
+    for run in runs:
+        path = run.path.resolve()
+        short = [other.path.resolve().name for other in runs].count(path.name) == 1
+        found[path.name if short else str(path)] = run
+    return found
+
+
+def _finished(folder: Path) -> list[Run]:
+    """A run, the arms of a demo, or the finished runs of a folder."""
+    if not folder.is_dir():
+        raise RunError(f"A report must be made of runs or folders of runs; {folder} is none.")
+    if not Run(folder).exists:
+        return [run for run in Workspace(folder).runs() if run.finished]
+    run = Run.open(folder)
+    run.report()  # says what is wrong where it is not finished
+    return table.comparable(folder) if run.config()["command"] == "demo" else [run]
+
+
+def _texts(run: Run, wanted: str) -> Texts:
+    if wanted != "auto":
+        return wanted  # type: ignore[return-value]
+    return "blurred" if Workspace(run.path.resolve().parent).blurs(run) else "shown"
+
+
+def _results(runs: list[Run]) -> list[str]:
+    """Methods by metrics, of the runs that can be compared."""
+    comparable = [run for run in runs if run.config()["command"] in table.DESCENTS]
+    if not comparable:
+        return []
+    kept = table.alike(comparable, comparable[0])
+    measured = [run for run in runs if run.config()["command"] == "evaluate"]
+    try:
+        rows = table.rows([*kept, *measured])
+    except RunError as error:  # nothing was measured
+        return [quiet(str(error))]
+    left = len(comparable) - len(kept)
+    note = f"{left} runs of the same methods with other settings are not in this table."
+    differences = table.differences(kept)
+    found: dict[str, Any] = table.as_json(rows) | {
+        "differences": differences,
+        "notes": table.losses(differences),
+    }
+    return [*results(found), *([quiet(note)] if left else [])]
+
+
+def _rewards(runs: Mapping[str, Run]) -> list[str]:
+    """Every run's reward with its interval, where they were measured alike."""
+    reports = {n: r.report() for n, r in runs.items() if r.config()["command"] in table.DESCENTS}
+    alike = table.measured_alike(reports, next(iter(reports), ""))
+    if len(alike) < 2:
+        return []
+    drawn = figures.rewards(table.rewards_table(alike), "light")
+    return ["<h2>Rewards</h2>", picture(drawn, "Mean reward of every run with its 95 % interval")]
+
+
+def _settings(runs: Mapping[str, Run]) -> list[str]:
+    """Only the settings in which the runs differ; all of them, folded away."""
+    every = table.settings_table(runs)
+    some = table.differing(every)
+    head = tuple(every.columns)
+    short, whole = (grid(head, [cells(*row) for row in t.to_numpy()]) for t in (some, every))
+    return [
+        "<h2>What differs between the runs</h2>",
+        short if len(some) else quiet("Nothing but the time: their settings are the same."),
+        f"<details><summary>All {len(every)} settings</summary>{whole}</details>",
+    ]
+
+
+def _side_by_side(
+    runs: Mapping[str, Run], a: str, b: str, texts: Callable[[Run], Texts]
+) -> list[str]:
+    """Replies of two runs to the same prompts."""
+    both = [runs[name] for name in (a, b)]
+    if any(run.config()["command"] not in table.DESCENTS for run in both):
+        return []
+    pairs = table.paired(*(run.table("generations") for run in both))
+    title = f"<h2>{html.escape(a)} against {html.escape(b)}</h2>"
+    if pairs.empty:
+        return [title, quiet("The two have no test prompts in common.")]
+    told, warning = table.drawn_alike(*both)
+    strictest = max(map(texts, both), key=("shown", "blurred", "omitted").index)
+    return [title, quiet(f"{told} {warning}".strip()), *replies(pairs, (a, b), strictest)]
