@@ -228,3 +228,9 @@ def test_a_k_larger_than_the_set_is_one_sentence(u2a, tmp_path: Path):
     code, _, err = u2a("ablate", "--ablation.ks", "41", "--out", tmp_path / "a")
     assert code == 2
     assert "ablation.ks must be at most 40" in err
+
+
+def test_arms_that_are_compared_with_none_leave_an_empty_table():
+    table = ablation.differences(rows({("u2a", 0): [0.9, 0.8]}))
+    assert table.empty and "metric" in table
+    assert ablation.behind(table) == []

@@ -39,6 +39,7 @@ _COLUMNS = (
     "weight_on_mislabelled", "ended", "collapsed",
 )  # fmt: skip
 """Of `collect`."""
+_DIFFERENCE = ("ours", "theirs", "k", "metric", "mean", "low", "high", "n", "above")
 _NO_COLLAPSE = ("budget used", "token budget used", "J did not rise")
 
 
@@ -189,7 +190,7 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
                     | asdict(over_seeds(change.to_numpy()))
                     | {"above": int((change > 0).sum())}
                 )
-    return pd.DataFrame(found)
+    return pd.DataFrame(found, columns=list(_DIFFERENCE))
 
 
 def best_k(rows: pd.DataFrame, arm: str = "top_k") -> int | None:
