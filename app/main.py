@@ -19,7 +19,8 @@ STYLE = """
 [data-testid=stMainBlockContainer]{padding-top:4rem}
 [data-testid=stCaptionContainer]{opacity:1}
 [data-testid=stCaptionContainer] p,[data-testid=stCaptionContainer]{color:inherit;opacity:.86}
-[data-testid=stButtonGroup] button[aria-checked=true]{color:inherit!important}
+[data-testid=stButtonGroup] button[aria-checked=true],[role=tab][aria-selected=true],
+[role=tab][aria-selected=true] *{color:inherit!important}
 """
 """Streamlit's own captions and chosen segments are fainter than 4.5 : 1."""
 

@@ -145,20 +145,3 @@ def _report_ablation(run: Run, seeds: int) -> None:
     table = differences[differences["metric"] == "reward"]
     cleaned = table.astype(object).where(table.notna(), None)
     run.write_report(report | {"differences": cleaned.to_dict("records")})
-
-
-BROKEN = {
-    "test_unlearn_these_keeps_the_selection_as_a_slice_and_goes_to_unlearn",
-    "test_a_check_finds_the_token_and_leaves_it_nowhere",
-    "test_a_shipped_run_says_how_to_make_it_reply",
-    "test_what_is_seen_is_saved_as_csv_and_png_and_linked",
-    "test_pages_are_legible_and_quiet",
-    "test_the_html_report_opens_from_disk_with_live_figures",
-}
-"""Tests that fail since five branches were merged; to be mended first, then this goes."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.name.split("[")[0] in BROKEN:
-            item.add_marker(pytest.mark.xfail(reason="broken by the merge, not mended yet"))

@@ -286,6 +286,9 @@ def test_a_check_finds_the_token_and_leaves_it_nowhere(folder: Path):
     check = Check(folder, demo())
     check.start({"HF_TOKEN": TOKEN})
     process = psutil.Process(checking._running[check.file].process.pid)
+    until = time.monotonic() + 10
+    while not process.environ() and time.monotonic() < until:  # it is between fork and exec
+        time.sleep(0.01)
     assert process.environ()["HF_TOKEN"] == TOKEN
     assert holding(folder, TOKEN) == []
     while check.state() == "running":

@@ -130,7 +130,7 @@ def test_the_html_report_opens_from_disk_with_live_figures(server: Server, tab, 
     plots.first.wait_for()
     assert tab.locator(".js-plotly-plot").count() >= 8
     expect(tab.get_by_text("demo-npo-uniform against demo-npo-u2a")).to_be_visible()
-    tab.get_by_text("All 108 settings").click()
+    tab.get_by_text(re.compile(r"All \d+ settings")).click()
     expect(tab.get_by_role("cell", name="inner.steps").last).to_be_visible()
     assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert hosts == set()

@@ -146,7 +146,7 @@ def test_what_is_seen_is_saved_as_csv_and_png_and_linked(server: Server, tab):
     assert len(lines) == 241
     assert "gain_low" in lines[0]
     tab.keyboard.press("Escape")
-    main(tab).get_by_role("button", name="Link").click()
+    main(tab).get_by_role("button", name="Link", exact=True).click()
     link = tab.get_by_test_id("stCode").inner_text().strip()
     assert link == f"{server.url}/sample?run=demo-gains&sample=n001"
     tab.goto(link)
