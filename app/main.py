@@ -15,6 +15,7 @@ PAGES = {
     "compare": ("Compare", "Rewards with intervals, replies before and after"),
 }
 HIDDEN = {"sample": ("Sample", "")}
+# Streamlit's own captions and chosen segments are fainter than 4.5 : 1
 STYLE = """
 [data-testid=stMainBlockContainer]{padding-top:4rem}
 [data-testid=stCaptionContainer]{opacity:1}
@@ -22,7 +23,6 @@ STYLE = """
 [data-testid=stButtonGroup] button[aria-checked=true],[role=tab][aria-selected=true],
 [role=tab][aria-selected=true] *{color:inherit!important}
 """
-"""Streamlit's own captions and chosen segments are fainter than 4.5 : 1."""
 
 st.set_page_config(page_title="U2A workbench", layout="wide")
 st.html(f"<style>{STYLE}{texts.STYLE}{crumb.STYLE}{stages.STYLE}{launching.STYLE}</style>")

@@ -214,7 +214,7 @@ def test_what_cannot_be_compared_yet_is_a_sentence(folder: Path, state: str):  #
 def test_a_shipped_run_says_how_to_make_it_reply(folder: Path, monkeypatch):  # noqa: F811
     from u2a_core import jobs
 
-    monkeypatch.setattr(jobs, "_begin", lambda run: run.lock.assign(os.getpid()))
+    monkeypatch.setattr(jobs, "_begin", lambda run, *_: run.lock.assign(os.getpid()))
     app = viewed("Your own prompt", a="demo-npo-uniform", b="demo-npo-u2a")
     assert "ships with its tables, but without its model" in said(app)
     assert "Send" not in labels(app)
