@@ -20,8 +20,7 @@ STYLE = """
 .u2a-blur{filter:blur(7px);cursor:pointer;user-select:none}
 .u2a-blur:focus,.u2a-blur:focus-within{filter:none;cursor:auto;user-select:text;outline:none}
 .st-key-top_slider [data-testid=stSliderThumbValue]{display:none!important}
-:is(.st-key-next,.st-key-previous,[class*=st-key-mark_]) button:enabled *
-  {color:inherit!important;opacity:1!important}
+button:enabled kbd{color:inherit!important;opacity:1!important}
 """
 """Of the page's head: a blurred text is read while it has the focus, by click or by Tab; the number
 field beside the slider of K tells its value; names of keys are as legible as their buttons."""
