@@ -7,7 +7,6 @@ kept in the folder of runs by what it depends on: the settings, and the files' c
 import hashlib
 import html
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -18,11 +17,12 @@ from typing import Any
 import streamlit as st
 import yaml
 
-from app import datasets, parts, texts
+from app import access, datasets, parts, texts
 from u2a_core.config import Settings
 from u2a_core.data import replace_file
 from u2a_core.errors import RunError
 from u2a_core.figures import Mode
+from u2a_core.jobs import environment_of
 from u2a_core.runs.files import read_json, writing
 
 SETS = ("negatives", "preferences", "objective_prompts", "retain", "prompts")
@@ -215,7 +215,7 @@ def _start(file: Path, raw: dict[str, Any], count: int) -> threading.Thread:
             process = subprocess.Popen(
                 [sys.executable, "-m", "u2a_core.cli", *words],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                env=environment_of(access.environment()),
             )  # fmt: skip
     waiting = threading.Thread(target=_finish, args=(process, file), daemon=True)
     waiting.start()
