@@ -71,8 +71,9 @@ def serving(folder: Path) -> Iterator[Server]:
 @contextmanager
 def chromium() -> Iterator:
     """The system's Chromium; without it tests are skipped, but in CI they fail."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=30_000)  # machines of CI are busy; what is quick is timed by itself
     if CHROMIUM is None and not os.environ.get("CI"):
         pytest.skip("NO CHROMIUM: the browser tests were NOT run")
     with sync_playwright() as play:
