@@ -8,7 +8,6 @@ known to be of other settings once they change.
 import hashlib
 import json
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -20,8 +19,8 @@ import yaml
 
 from u2a_core.config import Settings
 from u2a_core.estimate import Estimate, from_dict
-from u2a_core.jobs import environment_of
 from u2a_core.runs.files import writing
+from u2a_core.runs.process import detached
 
 _LONGEST_S = 600
 _running: dict[Path, "_Process"] = {}
@@ -83,16 +82,8 @@ class Check:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 text = yaml.safe_dump(self.settings.model_dump(mode="json"), sort_keys=False)
                 config.write_text(text, encoding="utf-8")
-                command = [sys.executable, "-m", "u2a_core.cli", "estimate", str(config), "--json"]
-                with _said(file).open("wb") as out, _log(file).open("wb") as log:
-                    process = subprocess.Popen(
-                        command,
-                        stdin=subprocess.DEVNULL,
-                        stdout=out,
-                        stderr=log,
-                        start_new_session=True,
-                        env=environment_of(env),
-                    )
+            words = ["estimate", config, "--json"]
+            process = detached(words, env=env, log=_log(file), out=_said(file))
             _running[file] = _Process(process, time.monotonic())
 
     def state(self) -> Literal["none", "running", "failed", "done"]:

@@ -8,7 +8,6 @@ import hashlib
 import html
 import json
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +21,8 @@ from u2a_core.config import Settings
 from u2a_core.data import replace_file
 from u2a_core.errors import RunError
 from u2a_core.figures import Mode
-from u2a_core.jobs import environment_of
 from u2a_core.runs.files import read_json, writing
+from u2a_core.runs.process import detached
 
 SETS = ("negatives", "preferences", "objective_prompts", "retain", "prompts")
 COUNT = 20
@@ -207,23 +206,16 @@ def _start(file: Path, raw: dict[str, Any], count: int) -> threading.Thread:
         _prune(file.parent)
         settings = file.with_suffix(".yaml")
         replace_file(settings, lambda to: to.write_text(yaml.safe_dump(raw), "utf-8"))
-        words = ["data", str(settings), "--preview", str(count), "--json"]
-        with (
-            file.with_suffix(".part").open("wb") as out,
-            file.with_suffix(".err").open("wb") as err,
-        ):
-            process = subprocess.Popen(
-                [sys.executable, "-m", "u2a_core.cli", *words],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
-                env=environment_of(access.environment()),
-            )  # fmt: skip
+    words = ["data", settings, "--preview", str(count), "--json"]
+    said, log = file.with_suffix(".part"), file.with_suffix(".err")
+    process = detached(words, env=access.environment(), log=log, out=said)
     waiting = threading.Thread(target=_finish, args=(process, file), daemon=True)
     waiting.start()
     return waiting
 
 
 def _finish(process: subprocess.Popen[bytes], file: Path) -> None:
-    """Waits, so that no zombie is left; a whole answer takes its place."""
+    """Waits; a whole answer takes its place."""
     if process.wait() in (0, 2):  # 2: a file of the set is unusable, which its report says
         part = file.with_suffix(".part")
         try:

@@ -182,8 +182,9 @@ def _source(kind: str) -> str | None:
         named[wanted] = wanted
     if not named:
         return None
-    if wanted not in named:
-        state[key] = next(iter(named))
+    if wanted not in named:  # the slice of the address is the one that was just looked at
+        looked_at = (path for path in named if Path(path).stem == state.get("slice"))
+        state[key] = next(looked_at, next(iter(named)))
     return str(
         st.selectbox(
             "Slice" if kind == "slice" else "Run", list(named), key=key, persist_state="session",

@@ -1,64 +1,21 @@
 """Every page on empty, running, failed and finished runs, without a browser."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from pages import MAIN, opened, run_in
 from streamlit.testing.v1 import AppTest
 
 from u2a_core.config import load_settings
 from u2a_core.runs import Run, Workspace, demo_assets
-from u2a_core.types import Progress
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("home", "data", "model", "gains", "impact", "unlearn", "ablation", "compare")
 STATES = ("empty", "running", "failed", "finished")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("U2A_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
-
-
-def opened(page: str, **address: str) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
-    for name, value in address.items():
-        app.query_params[name] = value
-    app.run()
-    if page != "home":
-        app.switch_page(f"views/{page}.py")
-        for name, value in address.items():
-            app.query_params[name] = value
-        app.run()
-    assert not app.exception, app.exception[0].message
-    assert "cannot be shown" not in " ".join(error.value for error in app.error)
-    return app
-
-
-def run_in(folder: Path, state: str) -> Run:
-    """A reweight run as its files say it is."""
-    run = Run.create(folder / "mine", "reweight", load_settings(demo_assets() / "demo.yaml"))
-    if state == "running":
-        run.lock.assign(os.getpid())
-        run.write_status("running")
-        values = {"step": 0.0, "objective": -0.4, "objective_low": -0.5, "objective_high": -0.3}
-        values |= {"effective_samples": 200.0, "support": 240.0}
-        for step in (1, 2):
-            run.append_progress(Progress("reweighting", step, 30, 2.0 * step, values))
-    elif state == "failed":
-        run.write_status("failed", "The inner gradient must be finite; got nan.")
-        run.log_file.write_text("a line of the log\n")
-    else:
-        shipped = Workspace(folder).find("demo-npo-u2a")
-        for name in ("history", "weight_path", "weights", "generations"):
-            run.write_table(name, shipped.table(name))
-        run.write_report(shipped.report())
-    return run
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -149,7 +106,7 @@ def test_a_damaged_file_is_told_and_hides_no_other_run(folder: Path, file: str, 
     run_in(folder, "finished").path.rename(folder / "good")
     run = run_in(folder, "failed" if file in ("status.json", "lock", "progress.jsonl") else "done")
     (run.path / file).write_bytes(content.encode("utf-8", "surrogateescape"))
-    home = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).run()
+    home = AppTest.from_file(MAIN, default_timeout=60).run()
     assert not home.exception
     assert any("good" in str(link.proto) for link in home.get("page_link"))
     for page in ("gains", "unlearn", "compare"):

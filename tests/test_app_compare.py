@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from pages import opened, run_in
 from streamlit.testing.v1 import AppTest
-from test_app import folder, opened, run_in  # noqa: F401 - the fixture
 from workbench import finished_run
 
 from app import replies, vote
@@ -42,7 +42,7 @@ def viewed(view: str, **address: str) -> AppTest:
     return app
 
 
-def other_settings(folder: Path, *words: str) -> Run:  # noqa: F811
+def other_settings(folder: Path, *words: str) -> Run:
     """A second finished run, with some settings of its own."""
     first = finished_run(folder, "first", model=False)
     run = Run.create(folder / "second", "reweight", override(first.settings(), list(words)))
@@ -52,7 +52,7 @@ def other_settings(folder: Path, *words: str) -> Run:  # noqa: F811
     return run
 
 
-def test_the_page_stands_in_the_order_of_its_questions(folder: Path):  # noqa: F811
+def test_the_page_stands_in_the_order_of_its_questions(folder: Path):
     app = opened("compare", a="demo-npo-uniform", b="demo-npo-u2a")
     assert [box.label for box in app.selectbox][:2] == ["A", "B"]
     assert "Reward-V ↑" in app.table[0].value.columns
@@ -61,7 +61,7 @@ def test_the_page_stands_in_the_order_of_its_questions(folder: Path):  # noqa: F
     assert not folder.exists()
 
 
-def test_only_settings_that_differ_are_shown_and_all_are_one_click_away(folder: Path):  # noqa: F811
+def test_only_settings_that_differ_are_shown_and_all_are_one_click_away(folder: Path):
     other_settings(folder, "--inner.steps", "7", "--seed", "3")
     app = opened("compare", a="first", b="second")
     assert "2 settings differ between A and B" in str([e.label for e in app.expander])
@@ -73,14 +73,14 @@ def test_only_settings_that_differ_are_shown_and_all_are_one_click_away(folder: 
     assert "Settings of B" in str([e.label for e in opened("compare", b="second").expander])
 
 
-def test_the_same_run_on_both_sides_is_told(folder: Path):  # noqa: F811
+def test_the_same_run_on_both_sides_is_told(folder: Path):
     app = opened("compare", a="demo-npo-u2a", b="demo-npo-u2a")
     assert "A and B are the same run" in said(app)
     assert "All replies are the same." in said(app)
     assert "nothing to vote on" in said(viewed("Blind vote", a="demo-npo-u2a", b="demo-npo-u2a"))
 
 
-def test_sides_are_swapped_unless_one_is_the_original(folder: Path):  # noqa: F811
+def test_sides_are_swapped_unless_one_is_the_original(folder: Path):
     app = opened("compare", a="demo-npo-uniform", b="demo-npo-u2a")
     app.button("swap").click().run()
     assert (app.selectbox("side_a").value, app.selectbox("side_b").value) == (
@@ -116,7 +116,7 @@ def test_replies_are_sorted_and_searched():
     assert len(replies.searched(made, " ")) == 4
 
 
-def test_arrows_go_through_the_replies_and_a_search_begins_anew(folder: Path):  # noqa: F811
+def test_arrows_go_through_the_replies_and_a_search_begins_anew(folder: Path):
     app = opened("compare", b="demo-npo-u2a")
     assert "1 to 5 of" in said(app)
     assert app.button("replies_previous").disabled
@@ -134,7 +134,7 @@ def test_one_pair_of_differing_replies_a_prompt_is_voted_on():
     assert vote.items(pd.DataFrame()) == {}
 
 
-def test_a_vote_is_blind_kept_counted_and_deleted(folder: Path):  # noqa: F811
+def test_a_vote_is_blind_kept_counted_and_deleted(folder: Path):
     app = viewed("Blind vote", b="demo-npo-u2a")
     app.button("vote_begin").click().run()
     ballot = Ballot(folder / ".annotations" / "demo-npo-u2a", "original", "demo-npo-u2a")
@@ -159,7 +159,7 @@ def test_a_vote_is_blind_kept_counted_and_deleted(folder: Path):  # noqa: F811
     assert "Begin the vote" in labels(app)
 
 
-def test_back_changes_a_vote(folder: Path):  # noqa: F811
+def test_back_changes_a_vote(folder: Path):
     finished_run(folder, "mine", model=False)
     app = viewed("Blind vote", b="mine")
     app.button("vote_begin").click().run()
@@ -173,7 +173,7 @@ def test_back_changes_a_vote(folder: Path):  # noqa: F811
     assert [v.choice for v in ballot.votes()] == ["right", "tie"]
 
 
-def test_a_vote_on_a_run_that_was_deleted_is_told_and_leaves_no_folder(folder: Path):  # noqa: F811
+def test_a_vote_on_a_run_that_was_deleted_is_told_and_leaves_no_folder(folder: Path):
     finished_run(folder, "mine", model=False)
     app = viewed("Blind vote", b="mine")
     shutil.rmtree(folder / "mine")
@@ -183,7 +183,7 @@ def test_a_vote_on_a_run_that_was_deleted_is_told_and_leaves_no_folder(folder: P
     assert not (folder / "mine").exists()
 
 
-def test_a_damaged_table_hides_neither_results_nor_rewards(folder: Path):  # noqa: F811
+def test_a_damaged_table_hides_neither_results_nor_rewards(folder: Path):
     run = finished_run(folder, "mine", model=False)
     (run.path / "tables" / "generations.parquet").write_text("no table")
     for view in ("Replies side by side", "Blind vote"):
@@ -193,7 +193,7 @@ def test_a_damaged_table_hides_neither_results_nor_rewards(folder: Path):  # noq
         assert "Rewards" in {heading.value for heading in app.subheader}
 
 
-def test_runs_of_other_prompts_are_not_set_side_by_side(folder: Path):  # noqa: F811
+def test_runs_of_other_prompts_are_not_set_side_by_side(folder: Path):
     run = finished_run(folder, "mine", model=False)
     own = run.table("generations")
     run.write_table("generations", own.assign(prompt="another " + own["prompt"]))
@@ -202,7 +202,7 @@ def test_runs_of_other_prompts_are_not_set_side_by_side(folder: Path):  # noqa: 
 
 
 @pytest.mark.parametrize("state", ["empty", "running", "failed"])
-def test_what_cannot_be_compared_yet_is_a_sentence(folder: Path, state: str):  # noqa: F811
+def test_what_cannot_be_compared_yet_is_a_sentence(folder: Path, state: str):
     if state != "empty":
         run_in(folder, state)
     app = opened("compare", **({} if state == "empty" else {"b": "mine"}))
@@ -211,7 +211,7 @@ def test_what_cannot_be_compared_yet_is_a_sentence(folder: Path, state: str):  #
     assert app.selectbox("side_b").value == "demo-gains" or app.selectbox("side_b").value
 
 
-def test_a_shipped_run_says_how_to_make_it_reply(folder: Path, monkeypatch):  # noqa: F811
+def test_a_shipped_run_says_how_to_make_it_reply(folder: Path, monkeypatch):
     from u2a_core import jobs
 
     monkeypatch.setattr(jobs, "_begin", lambda run, *_: run.lock.assign(os.getpid()))
@@ -227,7 +227,7 @@ def test_a_shipped_run_says_how_to_make_it_reply(folder: Path, monkeypatch):  # 
     assert app.selectbox("side_b").value == run.path.name
 
 
-def test_a_prompt_is_asked_streamed_stopped_and_kept(folder: Path, monkeypatch):  # noqa: F811
+def test_a_prompt_is_asked_streamed_stopped_and_kept(folder: Path, monkeypatch):
     monkeypatch.setattr("app.tryout.launch", lambda desk, **_: desk.lock.assign(os.getpid()))
     finished_run(folder, "mine", model=True)
     app = viewed("Your own prompt", b="mine")
@@ -260,7 +260,7 @@ def test_a_prompt_is_asked_streamed_stopped_and_kept(folder: Path, monkeypatch):
     assert desk.tries() == []
 
 
-def test_a_process_that_died_is_told_with_its_log(folder: Path, monkeypatch):  # noqa: F811
+def test_a_process_that_died_is_told_with_its_log(folder: Path, monkeypatch):
     def launch(desk: Desk, **_: object) -> None:
         desk.lock.assign(99_999_999)
         (desk.folder / "log.txt").write_text("RuntimeError: odd\n")
@@ -274,7 +274,7 @@ def test_a_process_that_died_is_told_with_its_log(folder: Path, monkeypatch):  #
     assert "RuntimeError: odd" in [code.value for code in app.code]
 
 
-def test_the_blur_of_a_set_holds_on_every_view(folder: Path):  # noqa: F811
+def test_the_blur_of_a_set_holds_on_every_view(folder: Path):
     run = finished_run(folder, "mine", model=True)
     app = opened("compare", b="mine")
     assert "u2a-text u2a-blur" not in bodies(app)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
+from pages import opened
 from streamlit.testing.v1 import AppTest
-from test_app import opened
 
 from app import datasets, rendering, texts
 from u2a_core.config import load_settings
@@ -16,12 +16,6 @@ from u2a_core.data import inspect_data
 from u2a_core.runs import demo_assets
 
 ROWS = [{"ask": f"Why {i}?", "said": f"No {i}.", "good": f"Yes {i}."} for i in range(6)]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("U2A_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
 
 
 def lines(path: Path, *rows: Any) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pages import opened
 from streamlit.testing.v1 import AppTest
 
 from u2a_core.config import load_settings, override
@@ -15,24 +16,6 @@ from u2a_core.runs import Run, Workspace, demo_assets
 
 ROOT = Path(__file__).parents[1]
 Made = Callable[..., Run]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("U2A_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
-
-
-def opened(page: str, **address: str) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).run()
-    if page != "home":
-        app.switch_page(f"views/{page}.py")
-        for name, value in address.items():
-            app.query_params[name] = value
-        app.run()
-    assert not app.exception, app.exception[0].message
-    assert "cannot be shown" not in " ".join(error.value for error in app.error)
-    return app
 
 
 def said(app: AppTest) -> str:

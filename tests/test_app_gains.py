@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import streamlit as st
+from pages import opened, run_in
 from streamlit.testing.v1 import AppTest
-from test_app import folder, opened, run_in  # noqa: F401 - the fixture
 from workbench import many_gains
 
 from app import gain_grid, gain_table, neighbours, selection
@@ -20,7 +20,7 @@ STATES = ("empty", "running", "failed", "finished")
 
 
 @pytest.fixture
-def space(folder: Path) -> Workspace:  # noqa: F811
+def space(folder: Path) -> Workspace:
     return Workspace(folder)
 
 
@@ -156,7 +156,7 @@ def test_a_selection_of_another_set_is_none_here(session):
 
 @pytest.mark.parametrize("page", ["gains", "sample", "impact"])
 @pytest.mark.parametrize("state", STATES)
-def test_the_pages_stand_on_every_kind_of_run(folder: Path, page: str, state: str):  # noqa: F811
+def test_the_pages_stand_on_every_kind_of_run(folder: Path, page: str, state: str):
     if state != "empty":
         run_in(folder, state)
     app = opened(page, **({} if state == "empty" else {"run": "mine", "sample": "n001"}))

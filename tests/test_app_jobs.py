@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pages import MAIN, moved, opened
 from streamlit.testing.v1 import AppTest
 
 from app import configurations, failures, history, stages
@@ -15,32 +16,9 @@ from u2a_core.errors import ConfigError
 from u2a_core.runs import ENDED_FROM_OUTSIDE, Run, Status, Workspace, demo_assets, slices
 from u2a_core.types import Progress
 
-ROOT = Path(__file__).parents[1]
 DEMO = demo_assets() / "demo.yaml"
 COMMANDS = ("reweight", "unlearn", "baseline")
 PAGES = ("home", "data", "model", "gains", "impact", "unlearn", "ablation", "compare", "sample")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("U2A_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
-
-
-def opened(page: str, **address: str) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)
-    app.query_params.update(address)
-    app.run()
-    return moved(app, page, **address)
-
-
-def moved(app: AppTest, page: str, **address: str) -> AppTest:
-    if page != "home":
-        app.switch_page(f"views/{page}.py")
-        app.query_params.update(address)
-        app.run()
-    assert not app.exception, app.exception[0].message
-    return app
 
 
 def said(app: AppTest) -> str:
@@ -300,7 +278,7 @@ def test_a_run_is_duplicated_into_the_form(folder: Path, command: str, words: li
 def test_a_slice_handed_over_by_gains_becomes_the_weights(folder: Path):
     space = Workspace(folder)
     one = slices.save(space, space.find("demo-gains"), "Worst", ["n001", "n002"])
-    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).run()
+    app = AppTest.from_file(MAIN, default_timeout=60).run()
     app.session_state["weights_slice"] = str(one.path)
     moved(app, "unlearn")
     assert app.radio("weights").value == "slice"

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from pages import opened
 from streamlit.testing.v1 import AppTest
-from test_app import opened
 
 from app import checking
 from app.checking import Check, Failure

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from workbench import Server
+from workbench import Server, pictured
 
 from u2a_core.runs import Workspace
 
@@ -34,6 +34,9 @@ def test_the_demo_opens_and_a_box_selects_samples(server: Server, tab):
     expect(tab.get_by_text(re.compile(r"Selected [1-9]\d* of 240"))).to_be_visible(timeout=30_000)
     expect(tab.get_by_text(re.compile(r"1 of \d+ selected"))).to_be_visible(timeout=30_000)
     tab.wait_for_url(re.compile("sample=n"))
+    pictured(tab, "linked-selection")
+    tab.get_by_text("Nearest samples").scroll_into_view_if_needed()
+    pictured(tab, "sample-by-arrows")
     assert hosts == {"localhost"}
     assert errors == []
 
@@ -53,6 +56,7 @@ def test_a_click_on_a_measured_point_shows_its_sample(server: Server, tab):
     tab.wait_for_url(re.compile("sample=n"))
     expect(tab.get_by_text("Negative reply")).to_be_visible(timeout=30_000)
     expect(tab.get_by_text("linear prediction").first).to_be_visible(timeout=30_000)
+    pictured(tab, "predicted-and-measured")
 
 
 def test_an_ablation_is_drawn_and_a_click_opens_its_runs(server: Server, tab, made_ablation):
@@ -69,6 +73,7 @@ def test_an_ablation_is_drawn_and_a_click_opens_its_runs(server: Server, tab, ma
     expect(plot.get_by_text(re.compile("Highest: Top-K at K = 96"))).to_be_visible()
     expect(tab.locator(".js-plotly-plot")).to_have_count(3)
     tab.wait_for_timeout(1500)
+    pictured(tab, "ablation")
     box = plot.locator(".scatterlayer .point").first.bounding_box()
     tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     tab.wait_for_timeout(500)
@@ -158,6 +163,7 @@ def test_launch_watch_reload_stop_resume_compare(server: Server, tab):
     tab.goto(f"{server.url}/unlearn?run={run.path.name}")
     expect(tab.get_by_text(re.compile(r"reweighting \d+ of 30"))).to_be_visible(timeout=30_000)
     expect(tab.locator(".js-plotly-plot").first).to_be_visible(timeout=30_000)
+    pictured(tab, "live-run-after-reload-and-restart")
     stop.click()
     expect(main(tab).get_by_text("stopped", exact=True).first).to_be_visible(timeout=30_000)
     main(tab).get_by_role("button", name="Resume").click()
@@ -166,6 +172,7 @@ def test_launch_watch_reload_stop_resume_compare(server: Server, tab):
     assert worker is not None
     worker.kill()
     expect(tab.get_by_text("The process was ended from outside")).to_be_visible(timeout=10_000)
+    pictured(tab, "resume")
     main(tab).get_by_role("button", name="Resume").click()
     link = tab.get_by_role("link", name="Compare replies before and after")
     link.first.wait_for(timeout=150_000)
@@ -177,6 +184,8 @@ def test_launch_watch_reload_stop_resume_compare(server: Server, tab):
     assert difference["low"] > 0
     expect(main(tab).get_by_text(f"{difference['mean']:+.3f}").first).to_be_visible()
     expect(tab.get_by_text("reward -1.00 → +1.00").first).to_be_visible()
+    tab.get_by_text("reward -1.00 → +1.00").first.scroll_into_view_if_needed()
+    pictured(tab, "text-difference")
 
 
 def test_a_run_deleted_while_shown_is_told(server: Server, tab):

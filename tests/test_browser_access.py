@@ -4,7 +4,7 @@ import re
 
 import pytest
 from playwright.sync_api import expect
-from workbench import Server
+from workbench import Server, pictured
 
 pytestmark = pytest.mark.browser
 PAGES = {
@@ -66,7 +66,8 @@ def test_pages_are_legible_and_quiet(server: Server, browser, scheme: str):
     for page, title in PAGES.items():
         tab.goto(f"{server.url}/{page}")
         expect(tab.get_by_role("heading", name=title, exact=True)).to_be_visible(timeout=60_000)
-        tab.wait_for_timeout(2500)
+        tab.wait_for_timeout(1800)
+        pictured(tab, f"{title}-{scheme}")
         charts = tab.locator("[data-testid=stPlotlyChart]")
         for chart in charts.all():
             named = chart.evaluate("e => !!e.querySelector('[aria-label],[alt]') || !!e.ariaLabel")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from workbench import Server, finished_run
+from workbench import Server, finished_run, pictured
 
 from u2a_core.runs import Workspace
 from u2a_core.runs.votes import Ballot
@@ -67,6 +67,7 @@ def test_a_blind_vote_by_keys_outlives_a_reload_and_is_revealed(server: Server, 
     expect(tab.get_by_text("B preferred")).not_to_be_visible()
     tab.get_by_text("Reveal the tally").click()
     expect(tab.get_by_text("B preferred")).to_be_visible()
+    pictured(tab, "blind-vote")
     expect(tab.get_by_text(re.compile(r"\[\d+%, \d+%\], n = 2")).first).to_be_visible()
     with tab.expect_download() as download:
         tab.get_by_test_id("stMain").get_by_role("button", name="JSON").last.click()
@@ -88,6 +89,7 @@ def test_an_own_prompt_is_answered_by_both_and_stays_over_a_reload(server: Serve
     assert first == second
     assert first.ended in ("stop", "length")
     expect(tab.get_by_text(first.text).first).to_be_visible()
+    pictured(tab, "own-prompt")
     tab.reload()
     expect(tab.get_by_text(first.text).first).to_be_visible(timeout=LONG)
     expect(tab.get_by_text("How do I save money? <b>x</b>").first).to_be_visible()
@@ -104,6 +106,12 @@ def test_replies_settings_and_pictures_of_two_runs(server: Server, tab):
     differ = tab.get_by_text(re.compile(r"settings? differs? between A and B"))
     expect(differ).to_be_visible(timeout=LONG)
     expect(tab.get_by_text("1 to 5 of")).to_be_visible()
+    pictured(tab, "compare-and-its-exports")
+    differ.click()
+    expect(tab.get_by_text("Only differences")).to_be_visible()
+    differ.scroll_into_view_if_needed()
+    pictured(tab, "only-differences")
+    differ.click()
     tab.get_by_text("Sampled at temperature").click()  # the keys go to the page
     tab.keyboard.press("ArrowRight")
     expect(tab.get_by_text("6 to 10 of")).to_be_visible()
@@ -130,6 +138,7 @@ def test_the_html_report_opens_from_disk_with_live_figures(server: Server, tab, 
     plots = tab.locator(".js-plotly-plot .main-svg")
     plots.first.wait_for()
     assert tab.locator(".js-plotly-plot").count() >= 8
+    pictured(tab, "report-from-disk")
     expect(tab.get_by_text("demo-npo-uniform against demo-npo-u2a")).to_be_visible()
     tab.get_by_text(re.compile(r"All \d+ settings")).click()
     expect(tab.get_by_role("cell", name="inner.steps").last).to_be_visible()

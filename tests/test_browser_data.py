@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workbench import Server
+from workbench import Server, pictured
 
 from u2a_core.runs import demo_assets
 
@@ -38,6 +38,7 @@ def test_a_faulty_file_is_told_by_its_line_and_nothing_typed_is_lost(
     tab.get_by_role("button", name="Check and save").click()
     expect(tab.get_by_text("Saved. Before a job can run")).to_be_visible(timeout=30_000)
     expect(tab.get_by_text("line 17: not valid JSON")).to_be_visible(timeout=30_000)
+    pictured(tab, "faults-by-line")
     expect(typed).to_have_value("/nowhere/pairs")
     (tmp_path / "empty.csv").write_text("")
     uploads.first.set_input_files(str(tmp_path / "empty.csv"))
@@ -97,6 +98,7 @@ def test_columns_are_chosen_and_a_sample_is_shown_as_the_model_reads_it(
     shown = tab.locator(".u2a-text")
     expect(shown).to_contain_text("<|user|>Why 0? <script>alert(1)</script>", timeout=30_000)
     expect(shown).to_contain_text("<img src=x onerror=alert(1)> 🙂 مرحبا 0")
+    pictured(tab, "data-preview")
     tab.get_by_role("button", name="Next").click()
     expect(shown).to_contain_text("Why 1?", timeout=30_000)
     tab.keyboard.press("ArrowRight")

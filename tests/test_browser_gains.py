@@ -5,7 +5,7 @@ import time
 
 import psutil
 import pytest
-from workbench import Server, many_gains
+from workbench import Server, many_gains, pictured
 
 from u2a_core.runs import Workspace, reviews, slices
 
@@ -140,6 +140,7 @@ def test_what_is_seen_is_saved_as_csv_and_png_and_linked(server: Server, tab):
         picture.locator("[data-title*='PNG'], [data-title*='png']").first.click()
     assert png.value.path().read_bytes().startswith(b"\x89PNG")
     main(tab).get_by_role("button", name="Export").click()
+    pictured(tab, "exports")
     with tab.expect_download() as csv:
         tab.get_by_role("button", name="CSV", exact=True).first.click()
     lines = csv.value.path().read_text("utf-8").splitlines()
@@ -148,6 +149,7 @@ def test_what_is_seen_is_saved_as_csv_and_png_and_linked(server: Server, tab):
     tab.keyboard.press("Escape")
     main(tab).get_by_role("button", name="Link", exact=True).click()
     link = tab.get_by_test_id("stCode").inner_text().strip()
+    pictured(tab, "link-to-one-sample")
     assert link == f"{server.url}/sample?run=demo-gains&sample=n001"
     tab.goto(link)
     expect(tab.get_by_text("Sample n001")).to_be_visible(timeout=30_000)
@@ -167,6 +169,7 @@ def test_a_hundred_thousand_samples_stay_usable(server: Server, tab):
     tab.locator(".js-plotly-plot .main-svg").nth(2).wait_for()
     assert time.monotonic() - began < 15  # 1.8 s on idle cores; the bound allows a busy machine
     expect(tab.get_by_text("Page 1 of 100")).to_be_visible()
+    pictured(tab, "a-hundred-thousand-samples")
     drag(tab, plot(tab, 1), width=60)
     expect(tab.get_by_text(re.compile(r"Selected [1-9][\d,]* of 100,000"))).to_be_visible()
     ids = run.table("gains")["id"].tolist()

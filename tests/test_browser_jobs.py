@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from workbench import Server
+from workbench import Server, pictured
 
 from u2a_core import jobs
 from u2a_core.config import load_settings, override
@@ -78,6 +78,7 @@ def test_a_copied_link_opens_the_same_view(server: Server, browser):
     expect(tab.get_by_role("button", name="Link copied")).to_be_visible()
     link = tab.evaluate("navigator.clipboard.readText()")
     assert link.startswith(f"{server.url}/compare?")
+    pictured(tab, "link-to-this-view")
     assert "a=original" in link
     assert "b=demo-npo-u2a" in link
     context.close()
@@ -124,6 +125,9 @@ def test_a_killed_server_loses_no_draft_no_configuration_and_no_job(
     tab.get_by_label("Name", exact=True).press("Enter")
     tab.get_by_role("button", name="Save this configuration").click()
     expect(tab.get_by_text("Saved as my <b>first</b>")).to_be_visible(timeout=SECONDS)
+    tab.keyboard.press("Escape")
+    tab.get_by_text("The same as a command").scroll_into_view_if_needed()
+    pictured(tab, "same-as-a-command")
     tab.reload()
     expect(tab.get_by_text("--inner.steps 10").first).to_be_visible(timeout=SECONDS)
     for number in (signal.SIGKILL, signal.SIGTERM):
@@ -167,6 +171,7 @@ def test_home_shows_the_line_and_cancels_who_waits(server: Server, tab, long_job
     expect(tab.get_by_text(f"next in line, after {long_job.path.name}")).to_be_visible(
         timeout=SECONDS
     )
+    pictured(tab, "queue-and-run-history")
     main(tab).get_by_role("button", name="Cancel").click()
     until(tab, lambda: second.status().state == "stopped")
     expect(main(tab).get_by_role("button", name="Cancel")).to_have_count(0, timeout=SECONDS)

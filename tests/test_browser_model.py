@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from workbench import Server
+from workbench import Server, pictured
 
 from u2a_core.runs import Workspace, demo_assets
 
@@ -29,6 +29,7 @@ def test_the_check_tells_memory_and_time_before_launch(server: Server, tab):
     bars = tab.locator(".js-plotly-plot .bars .point")
     expect(bars.first).to_be_visible()
     expect(tab.get_by_label(re.compile("Memory that Gains, Unlearn and U2A need"))).to_be_visible()
+    pictured(tab, "memory-estimate")
     tab.reload()  # what was checked is kept
     expect(tab.get_by_text(re.compile("It fits"))).to_be_visible(timeout=30_000)
     assert hosts == {"localhost"}
@@ -67,6 +68,7 @@ def test_a_model_of_ones_own_is_checked_and_the_token_reaches_jobs_alone(
     field.fill(TOKEN)
     field.press("Enter")
     expect(tab.get_by_text("A token was entered")).to_be_visible(timeout=30_000)
+    pictured(tab, "token-of-the-hub")
     assert TOKEN not in tab.url
     tab.get_by_text("Embedded demo").click()
     tab.get_by_role("link", name="Unlearn", exact=True).click()

@@ -19,6 +19,8 @@ import pytest
 
 from u2a_core.runs import Run, Workspace, demo_assets
 
+PICTURES = Path(__file__).parents[1] / "artefacts" / "screenshots"
+"""Kept by continuous integration; each is named after what it demonstrates."""
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -81,6 +83,12 @@ def chromium() -> Iterator:
         opened = play.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield opened
         opened.close()
+
+
+def pictured(tab, name: str) -> None:
+    """Keeps what the tab shows as a picture, once its fragments are at rest."""
+    tab.wait_for_timeout(700)
+    tab.screenshot(path=PICTURES / f"{name}.png", animations="disabled")
 
 
 def many_gains(folder: Path, count: int, name: str = "many") -> Run:

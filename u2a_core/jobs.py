@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +25,7 @@ from u2a_core.errors import RunError, U2AError
 from u2a_core.runs import Run, Workspace
 from u2a_core.runs.files import writing
 from u2a_core.runs.lock import device_lock
+from u2a_core.runs.process import detached
 
 if TYPE_CHECKING:
     from u2a_core.types import Progress
@@ -101,24 +100,9 @@ def _launching(folder: Path) -> Iterator[None]:
 
 
 def _begin(run: Run, env: Mapping[str, str]) -> None:
-    command = [sys.executable, "-m", "u2a_core.cli", run.config()["command"], "--run", run.path]
+    words = [run.config()["command"], "--run", run.path]
     run.write_status("queued")
-    with writing(run.log_file), run.log_file.open("ab") as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env=environment_of(env),
-        )
-    run.lock.assign(process.pid)
-    threading.Thread(target=process.wait, daemon=True).start()  # no zombie is left
-
-
-def environment_of(more: Mapping[str, str]) -> dict[str, str]:
-    """A job's environment: this process's with more in it."""
-    return {**os.environ, **more, "PYTHONUNBUFFERED": "1"}
+    run.lock.assign(detached(words, env=env, log=run.log_file, append=True).pid)
 
 
 def stop(run: Run) -> None:

@@ -1,4 +1,15 @@
-"""A folder of runs, and beside it the demo's finished runs, which ship with the package."""
+"""A folder of runs, and beside it the demo's finished runs, which ship with the package.
+
+    <id>/                   a run; annotations/ inside it are its slices and votes
+    .annotations/           those of shipped runs, and the marks of samples by set
+    .uploads/, .datasets.json   files that came through the browser; the versions of each set
+    .draft.yaml, .forms/, .configs/   the user's project, what forms hold, named configurations
+    .estimates/, .rendered/, .try/    answers of short jobs: memory, samples in tokens, own prompts
+    .blurred.json           sets whose texts are blurred until clicked
+    .launch.lock, .device-*.lock      one launch at a time; one job at a time on a device
+
+All but the runs may be deleted while nothing is at work: only what people wrote there is lost.
+"""
 
 from __future__ import annotations
 

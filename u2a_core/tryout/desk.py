@@ -10,11 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -27,6 +23,7 @@ from u2a_core.errors import RunError
 from u2a_core.runs.files import read_json, write_json, writing
 from u2a_core.runs.journal import Journal
 from u2a_core.runs.lock import Lock
+from u2a_core.runs.process import detached
 
 _KEPT = 200
 """Tries that are kept; older ones are forgotten."""
@@ -228,14 +225,8 @@ def launch(desk: Desk, *, env: Mapping[str, str] = {}) -> None:
     with desk.door():
         if desk.lock.alive:
             return
-        command = [sys.executable, "-m", "u2a_core.cli", "try", "--runs", str(desk.runs)]
-        with (desk.folder / "log.txt").open("wb") as log:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, **env, "PYTHONUNBUFFERED": "1"},
-            )  # fmt: skip
-        desk.lock.assign(process.pid)
-        threading.Thread(target=process.wait, daemon=True).start()  # no zombie is left
+        words = ["try", "--runs", desk.runs]
+        desk.lock.assign(detached(words, env=env, log=desk.folder / "log.txt").pid)
 
 
 def _try(path: Path) -> Try | None:
