@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from u2a_core.config import Settings
+from u2a_core.config import DataSettings, SetName, Settings
 from u2a_core.data import load_negatives, load_preferences, load_prompts, load_retain
 from u2a_core.data.encode import Encoded, encode, prompt_ids
 from u2a_core.estimate.trace import Shape
@@ -104,9 +104,7 @@ def read_workload(settings: Settings, tokenizer: Any, longest: int) -> Workload:
     """
     data, most = settings.data, settings.objective.max_prompts
     measure = _Measure(tokenizer, longest)
-    negatives = list(load_negatives(data.negatives).samples) if data.negatives else []
-    retain = load_retain(data.retain)[0] if data.retain else []
-    pairs = load_preferences(data.preferences)[0] if data.preferences else []
+    negatives, retain, pairs = (_of(data, n) for n in ("negatives", "retain", "preferences"))
     assumed = [] if negatives else [f"{_ASSUMED} negatives of {longest} tokens"]
     compared = _every(pairs, most) if settings.objective.kind != "sampled_reward" else []
     replies = [
@@ -119,13 +117,12 @@ def read_workload(settings: Settings, tokenizer: Any, longest: int) -> Workload:
         rows, assumed = _full(2 * most, longest), [*assumed, f"{most} pairs of {longest} tokens"]
     asked: tuple[int, ...] = ()
     if settings.objective.kind == "sampled_reward":
-        given = load_prompts(data.objective_prompts)[0] if data.objective_prompts else []
-        given = given or [item.prompt for item in (pairs or negatives)]
+        given = _of(data, "objective_prompts") or [item.prompt for item in (pairs or negatives)]
         asked = measure.prompts(_every(list(dict.fromkeys(given)), most))
         if not asked:
             asked = (longest // 2,) * most
             assumed.append(f"{most} prompts of {longest // 2} tokens")
-    test = measure.prompts(load_prompts(data.prompts)[0]) if data.prompts else ()
+    test = measure.prompts(_of(data, "prompts"))
     return Workload(
         negatives=measure.rows(negatives) if negatives else _full(_ASSUMED, longest),
         retain=measure.rows(retain),
@@ -135,6 +132,17 @@ def read_workload(settings: Settings, tokenizer: Any, longest: int) -> Workload:
         longest=longest,
         assumed=tuple(assumed),
     )
+
+
+def _of(data: DataSettings, name: SetName) -> list[Any]:
+    """The usable records of a set, by the columns that the settings name; none without a file."""
+    path, columns = getattr(data, name), data.columns_of(name)
+    if not path:
+        return []
+    if name == "negatives":
+        return list(load_negatives(path, columns=columns).samples)
+    load: Any = {"retain": load_retain, "preferences": load_preferences}.get(name, load_prompts)
+    return list(load(path, columns=columns)[0])
 
 
 @dataclass(frozen=True)

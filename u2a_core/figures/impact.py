@@ -91,7 +91,7 @@ def _markers(figure: go.Figure, curves: pd.DataFrame, mode: Mode, *, faint: bool
         ("helps", curves[curves["linear"] > 0], HELPS[mode]),
         ("hurts", curves[curves["linear"] <= 0], HURTS[mode]),
     ):
-        lines = _broken(part, "linear")
+        lines = _broken(part[part["converged"].astype(bool)], "linear")  # to the validity limit
         figure.add_scatter(
             x=lines["omega"], y=lines["linear"], mode="lines", name=f"predicted, {name}",
             line={"color": faded(colour) if faint else colour, "width": 1}, hoverinfo="skip",
