@@ -62,15 +62,15 @@ def trained(scenario: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 
 def _untied(scenario: Path, folder: Path) -> Path:
-    """The demo's model with an output head of its own, random."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    """The demo's model, its output head no longer tied to the embedding."""
+    from transformers import AutoModelForCausalLM
 
     made = folder / "untied-model"
     shutil.copytree(scenario.parent / "model", made)
-    config = AutoConfig.from_pretrained(made)
-    config.tie_word_embeddings = False
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(made)
+    model = AutoModelForCausalLM.from_pretrained(made)
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    model.config.tie_word_embeddings = False
+    model.save_pretrained(made)
     return made
 
 
@@ -114,6 +114,7 @@ def test_a_merged_model_loads_elsewhere_with_equal_logits(
     assert not (folder / "adapter_config.json").exists()
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")  # peft's own
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_an_adapter_is_exported_as_it_is(
     trained: Callable[[str], Run], tmp_path: Path, kind: str, capsys
@@ -264,7 +265,7 @@ texts = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=
 odd = st.one_of(
     texts,
     st.sampled_from(
-        ["👩‍👩‍👧 ok", "שלום עולם", "a\r\nb\n", '"\\"\'', "\u2028\u0085", "\ufeffx", "\u0000x"]
+        ["👩‍👩‍👧 ok", "שלום עולם", "a\r\nb\n", '"\\"\'', "a\u2028\u0085b", "\ufeffx", "\u0000x"]
     ),
 )
 turns = st.lists(

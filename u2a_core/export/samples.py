@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from u2a_core.data import load_negatives
@@ -35,6 +36,9 @@ _KEPT = (
     *("id", "prompt", "response", "kind", "weight", "gain", "gain_se", "gain_low", "gain_high"),
     *("rank", "gain_accumulated", "rank_accumulated", "mark"),
 )
+
+_BREAKS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
+"""Characters at which some readers end a line."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,8 @@ def write_parquet(samples: Samples, path: Path) -> None:
 
 
 def line(record: Mapping[str, Any]) -> str:
-    """A record as a line of JSON."""
-    return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+    """A record as a line of JSON, which no reader takes for two."""
+    return json.dumps(record, ensure_ascii=False, allow_nan=False).translate(_BREAKS) + "\n"
 
 
 def _with_turns(run: Run, table: pd.DataFrame, sha256: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -126,16 +130,21 @@ def _with_turns(run: Run, table: pd.DataFrame, sha256: str) -> tuple[pd.DataFram
         why = str(error)
     if not why:
         ordered = table.set_index("id").loc[[sample.id for sample in found.samples]].reset_index()
-        return ordered.assign(prompt=[_turns(sample.prompt) for sample in found.samples]), ()
+        return ordered.assign(prompt=_column([sample.prompt for sample in found.samples])), ()
     note = (
         "Prompts are those of the run's own tables, each as one turn of the user: the turns of "
         f"longer conversations stand in data.negatives alone, which cannot be used now ({why})."
     )
-    return table.assign(prompt=[_turns(user_prompt(text)) for text in table["prompt"]]), (note,)
+    texts = [user_prompt(text) for text in table["prompt"]]
+    return table.assign(prompt=_column(texts)), (note,)
 
 
-def _turns(prompt: Prompt) -> list[dict[str, str]]:
-    return [{"role": turn.role, "content": turn.content} for turn in prompt]
+def _column(prompts: Sequence[Prompt]) -> np.ndarray:
+    """(n,) lists of turns."""
+    found = np.empty(len(prompts), dtype=object)
+    for place, prompt in enumerate(prompts):
+        found[place] = [{"role": turn.role, "content": turn.content} for turn in prompt]
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -85,7 +85,7 @@ def _equal(rows: pd.DataFrame) -> pd.DataFrame:
 
 def training_files(tool: Tool, rows: pd.DataFrame) -> Files:
     """The files of a tool by name, made as they are read."""
-    return _TOOLS[tool](rows.to_dict("records"))
+    return _TOOLS[tool]([{str(k): v for k, v in row.items()} for row in rows.to_dict("records")])
 
 
 def _trl(rows: list[Mapping[str, Any]]) -> Files:
