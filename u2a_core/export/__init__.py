@@ -6,8 +6,8 @@ as downloads. Imports no torch before an adapter is merged.
 
 from u2a_core.export.card import base_of, card, settings_text
 from u2a_core.export.command import ExportOptions, export_run
-from u2a_core.export.folder import Exported, Wanted, evaluations, write_export
-from u2a_core.export.samples import TABLES, Samples, samples_of, write_jsonl, write_parquet
+from u2a_core.export.folder import Exported, Wanted, evaluations, run_card, write_export
+from u2a_core.export.samples import TABLES, Samples, line, samples_of, write_jsonl, write_parquet
 from u2a_core.export.training import TOOLS, Choice, Tool, chosen, training_files
 
 __all__ = [
@@ -24,6 +24,8 @@ __all__ = [
     "chosen",
     "evaluations",
     "export_run",
+    "line",
+    "run_card",
     "samples_of",
     "settings_text",
     "training_files",

@@ -193,7 +193,7 @@ def _how(run: Run, settings: Settings, words: str) -> list[str]:
     hashes = [[name, f"`{digest}`"] for name, digest in sorted(config["sha256"].items())]
     packages = ", ".join(f"{k} {v}" for k, v in config.get("packages", {}).items())
     again = f"u2a {config['command']} settings.yaml --out RUN\n"
-    again += f"u2a export RUN --to FOLDER {words}\n"
+    again += f"u2a export RUN --to FOLDER {words}".rstrip() + "\n"
     return [
         "## How it was made",
         f"```\n{again}```",

@@ -102,6 +102,12 @@ def write_export(run: Run, folder: Path, wanted: Wanted) -> Exported:
     return Exported(folder, sizes, tuple(notes), form)
 
 
+def run_card(run: Run) -> str:
+    """The card of a finished run's model by itself, for a download."""
+    form: Form = "adapter" if run.settings().model.parameters == "lora" else "whole"
+    return card(run, evaluations(run), form, {}, "")
+
+
 def check_exportable(run: Run) -> None:
     """Refuses a run of another kind, or one that is not finished."""
     command = run.config()["command"]
