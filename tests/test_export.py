@@ -474,6 +474,23 @@ def test_a_full_disk_is_told_and_leaves_nothing(
     assert not list((tmp_path / "place").iterdir())
 
 
+def test_a_disk_that_fills_while_merging_leaves_nothing(
+    trained: Callable[[str], Run], tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    from transformers import PreTrainedTokenizerBase
+
+    run = trained("lora")
+    capsys.readouterr()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(PreTrainedTokenizerBase, "save_pretrained", full)
+    said = refused(capsys, run.path, "--to", tmp_path / "place" / "out", "--merged")
+    assert "Free disk space" in said
+    assert not list((tmp_path / "place").iterdir())
+
+
 def test_a_disk_without_room_is_told_before_anything_is_written(
     tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ):

@@ -25,17 +25,18 @@ from u2a_core.types import Prompt, user_prompt
 TABLES = {"gains": "gains", "reweight": "weights", "unlearn": "weights", "baseline": ""}
 """Command whose runs can be exported → its table of samples; empty: it weights none."""
 
-_COLUMNS = {
+_RENAMED = {
     "gain_first_round": "gain",
     "gain_first_round_se": "gain_se",
     "gain_first_round_low": "gain_low",
     "gain_first_round_high": "gain_high",
 }
 """A reweighting's names → those of a gains run."""
-_KEPT = (
+COLUMNS = (
     *("id", "prompt", "response", "kind", "weight", "gain", "gain_se", "gain_low", "gain_high"),
     *("rank", "gain_accumulated", "rank_accumulated", "mark"),
 )
+"""Of what is written, those that the run knows."""
 
 _BREAKS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 """Characters at which some readers end a line."""
@@ -91,14 +92,14 @@ def samples_of(run: Run, marks: Mapping[str, str]) -> Samples:
             f"{report['command']}, which weights no sample. Name another run."
         )
     sha256 = str(report["data"]["negatives_sha256"])
-    table, notes = _with_turns(run, run.table(name).rename(columns=_COLUMNS), sha256)
+    table, notes = _with_turns(run, run.table(name).rename(columns=_RENAMED), sha256)
     frame = table.copy()
     for gain, rank in (("gain", "rank"), ("gain_accumulated", "rank_accumulated")):
         if gain in frame:
             frame[rank] = frame[gain].rank(ascending=False, method="first").astype(int)
     if marks:
         frame["mark"] = [marks.get(str(sample)) for sample in frame["id"]]
-    kept = [column for column in _KEPT if column in frame]
+    kept = [column for column in COLUMNS if column in frame]
     return Samples(frame[kept].reset_index(drop=True), sha256, notes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -68,9 +69,12 @@ def save_merged(settings: ModelSettings, adapter: Path, folder: Path, *, weights
     peft: Any = policy.model
     untied = _untied(peft.get_base_model())
     whole, beside = peft.merge_and_unload(), folder.with_name(f".{folder.name}")
-    whole.save_pretrained(beside, safe_serialization=True)
-    policy.tokenizer.save_pretrained(beside)
-    beside.replace(folder)
+    try:
+        whole.save_pretrained(beside, safe_serialization=True)
+        policy.tokenizer.save_pretrained(beside)
+        beside.replace(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
     return untied
 
 
