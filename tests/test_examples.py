@@ -171,8 +171,8 @@ def test_the_stand_ins_have_the_sizes_of_the_models(name: str, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_lora_on_one_gpu_fits_in_24_gb(tmp_path: Path, roomy: None, capsys):
+def test_lora_on_one_gpu_fits_in_48_gb(tmp_path: Path, roomy: None, capsys):
     file = EXAMPLES / "lora-8b-one-gpu.yaml"
     words = offline(load_settings(file), tmp_path / "model")
     assert main(["estimate", str(file), *words, "--json"]) == 0
-    assert from_dict(json.loads(capsys.readouterr().out)).largest.peak < 24e9
+    assert from_dict(json.loads(capsys.readouterr().out)).largest.peak < 48e9

@@ -195,6 +195,16 @@ def test_marks_stand_beside_what_was_reviewed(tmp_path: Path):
     assert frame["mark"].notna().sum() == 1
 
 
+def test_marks_reach_the_arms_inside_a_run(tmp_path: Path):
+    space = Workspace(tmp_path / "runs")
+    finished_run(space.folder, "demo", model=False)
+    arm = finished_run(space.folder / "demo" / "arms", "npo-u2a", model=False)
+    reviews.put(space, arm.report()["data"]["negatives_sha256"], "n001", "real")
+    folder = exported(arm, tmp_path / "out", "--samples")
+    frame = pd.read_parquet(folder / "samples" / "negatives.parquet").set_index("id")
+    assert frame["mark"].dropna().to_dict() == {"n001": "real"}
+
+
 def _conversations(folder: Path, records: list[dict]) -> Run:
     """A finished gains run of negatives of one's own."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -128,11 +128,14 @@ def _made(run: Run, name: str, form: Form) -> str:
         )
     what = "A PEFT adapter for" if form == "adapter" else "Whole weights, made of"
     weighed = ""
-    if "effective_samples" in report:
-        weighed = f"; effective number of samples 1/Σω² = {report['effective_samples']:.1f}"
+    if "effective_samples" in report:  # a baseline weights none
+        weighed = (
+            f" with {count} negative samples (effective number 1/Σω² = "
+            f"{report['effective_samples']:.1f})"
+        )
     return (
-        f"{what} `{name}`, by a run of `u2a {report['command']}` ({table.label(run)}) with {count} "
-        f"negative samples{weighed}. Step {report['steps']} of {report['steps_taken']} was kept."
+        f"{what} `{name}`, by a run of `u2a {report['command']}` ({table.label(run)}){weighed}. "
+        f"Step {report['steps']} of {report['steps_taken']} was kept."
     )
 
 

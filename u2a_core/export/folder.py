@@ -137,9 +137,11 @@ def evaluations(run: Run) -> list[Run]:
 def _workspace(run: Run) -> Workspace:
     """The folder of runs that a run stands in, or that the run stands in whose arm it is."""
     path = run.path.resolve()
-    while path.parent.name == "arms" or path.name == "ablation":
-        path = path.parent.parent if path.parent.name == "arms" else path.parent
-    return Workspace(path.parent)
+    while True:
+        around = path.parent.parent if path.parent.name == "arms" else path.parent
+        if not Run(around).exists:
+            return Workspace(path.parent)
+        path = around
 
 
 def _marks(run: Run) -> dict[str, str]:
