@@ -154,6 +154,32 @@ def test_whole_weights_are_copied_and_nothing_is_merged(
     assert "no adapter to merge" in capsys.readouterr().out
 
 
+def test_an_adapter_is_merged_into_the_model_it_was_trained_on(
+    scenario: Path, tmp_path: Path, capsys
+):
+    """Fine-tuning begins at baseline.base, not at model.path."""
+    from transformers import AutoModelForCausalLM
+
+    from u2a_core.models import load_saved
+
+    base = tmp_path / "base"
+    shutil.copytree(scenario.parent / "model", base)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.model.layers[0].mlp.down_proj.weight.data *= 1.5
+    model.save_pretrained(base)
+    words = ["--baseline.method", "sft", "--baseline.base", base, "--baseline.steps", "2",
+             "--baseline.batch", "8", "--baseline.learning-rate", "0.01",
+             "--model.parameters", "lora", "--evaluation.samples", "1"]  # fmt: skip
+    run = tmp_path / "sft"
+    assert main(["baseline", str(scenario), *map(str, words), "--out", str(run)]) == 0
+    made = Run.open(run)
+    ours = logits(load_saved(made.settings().model, made.model_folder, weights=str(base)).model)
+    theirs = of_a_folder(exported(made, tmp_path / "out", "--merged"))
+    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
+    assert float((theirs - of_a_folder(base)).abs().max()) > 1e-3
+    assert "# `base` after SFT" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
 # Samples
 
 
@@ -350,6 +376,22 @@ def test_training_files_hold_the_support_and_its_weights(tmp_path: Path):
         again = load_negatives(folder / "training" / tool / name)  # our own loader reads them
         texts = {s.id: (prompt_text(s.prompt), s.response) for s in again.samples}
         assert texts == {i: tuple(table.loc[i, ["prompt", "response"]]) for i in support}
+
+
+def test_the_library_that_the_tools_load_with_reads_the_files(tmp_path: Path):
+    import datasets
+
+    run = _conversations(tmp_path, RECORDS)
+    words = ("--samples", "--for", "trl", "llama-factory", "open-unlearning", "--top", "3")
+    folder = exported(run, tmp_path / "out", *words)
+    files = [file for file in folder.rglob("*") if file.suffix in (".jsonl", ".parquet")]
+    assert len(files) == 7
+    for file in files:
+        kind = "parquet" if file.suffix == ".parquet" else "json"
+        loaded = datasets.load_dataset(
+            kind, data_files=str(file), split="train", cache_dir=str(tmp_path / "cache")
+        )
+        assert sorted(loaded["id"]) == ["a", "b", "c"]
 
 
 def test_the_formats_are_those_of_the_tools(tmp_path: Path):

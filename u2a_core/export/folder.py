@@ -14,7 +14,7 @@ from typing import Literal
 import pandas as pd
 
 from u2a_core.config import there
-from u2a_core.errors import RunError
+from u2a_core.errors import RunError, U2AError
 from u2a_core.estimate import size
 from u2a_core.export.card import Form, base_of, card, settings_text
 from u2a_core.export.samples import TABLES, Samples, samples_of, write_jsonl, write_parquet
@@ -76,8 +76,9 @@ def write_export(run: Run, folder: Path, wanted: Wanted) -> Exported:
         ModelError: if an adapter and its model do not load.
     """
     check_exportable(run)
-    _check_free(folder)
-    _check_model(run, folder, wanted)
+    with _written(folder):
+        _check_free(folder)
+        _check_model(run, folder, wanted)
     sampled = bool(wanted.samples or wanted.tools)
     samples = samples_of(run, _marks(run)) if sampled else None
     rows = chosen(samples, wanted.choice) if samples is not None and wanted.tools else None
@@ -122,16 +123,24 @@ def check_exportable(run: Run) -> None:
 def evaluations(run: Run) -> list[Run]:
     """Finished evaluations of the run's model and of its original, the newest of each."""
     found: dict[str, Run] = {}
-    ours, settings = run.path.resolve(), run.settings()
     for one in _workspace(run).runs():
-        if one.config()["command"] != "evaluate" or not one.finished:
-            continue
-        theirs = one.settings()
-        target = theirs.evaluation.target
-        original = not target and theirs.model == settings.model and theirs.data == settings.data
-        if original or (target and Path(target).resolve() == ours):
-            found.setdefault("ours" if target else "original", one)
+        if one.config()["command"] == "evaluate" and one.finished:
+            of = _measures(one, run)
+            if of:
+                found.setdefault(of, one)
     return list(found.values())
+
+
+def _measures(evaluation: Run, run: Run) -> Literal["", "ours", "original"]:
+    """Which model an evaluation is of; of neither: nothing."""
+    try:
+        theirs, ours = evaluation.settings(), run.settings()
+    except U2AError:  # of another version: no reason to fail here
+        return ""
+    target = theirs.evaluation.target
+    if target:
+        return "ours" if Path(target).resolve() == run.path.resolve() else ""
+    return "original" if (theirs.model, theirs.data) == (ours.model, ours.data) else ""
 
 
 def _workspace(run: Run) -> Workspace:
