@@ -602,8 +602,10 @@ def test_the_settings_beside_load_again(tmp_path: Path):
     assert (again.model.path, again.data.negatives) == ("model", "negatives.jsonl")
 
 
-def test_a_hub_model_is_named_as_the_base(tmp_path: Path):
-    words = ["--model.path", "meta-llama/Llama-3.1-8B-Instruct", "--model.parameters", "lora"]
+@pytest.mark.parametrize("revision", ["", "@main"])
+def test_a_hub_model_is_named_as_the_base(tmp_path: Path, revision: str):
+    path = f"meta-llama/Llama-3.1-8B-Instruct{revision}"
+    words = ["--model.path", path, "--model.parameters", "lora"]
     chosen_settings = override(load_settings(demo_assets() / "demo.yaml"), words)
     run = Run.create(tmp_path / "runs" / "mine", "reweight", chosen_settings)
     run.write_report(shipped("demo-npo-u2a").report())

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import yaml
 
 from u2a_core import table
-from u2a_core.config import Settings
+from u2a_core.config import Settings, there
 from u2a_core.config.paths import PATHS
 from u2a_core.data import is_hub_id
 from u2a_core.errors import RunError
@@ -81,6 +81,12 @@ def base_of(run: Run) -> str:
     return settings.baseline.base if tuned else settings.model.path
 
 
+def _hub_base(run: Run) -> str:
+    """The same where it is a hub id, without its revision; else nothing."""
+    name = base_of(run).partition("@")[0]
+    return name if is_hub_id(name) and not there(Path(base_of(run))) else ""
+
+
 def settings_text(run: Run) -> str:
     """The run's settings as a file that loads, with the names of its paths alone."""
     raw = _shortened(run.settings()).model_dump(mode="json")
@@ -91,9 +97,9 @@ def settings_text(run: Run) -> str:
 
 def _front_matter(run: Run, form: Form, files: Mapping[str, str]) -> str:
     """What the hub reads at the head of the file."""
-    base, method = base_of(run), run.report().get("method")
+    base, method = _hub_base(run), run.report().get("method")
     facts: dict[str, Any] = {}
-    if form and is_hub_id(base):
+    if form and base:
         facts["base_model"] = base
         facts["base_model_relation"] = "adapter" if form == "adapter" else "finetune"
     if form:
@@ -107,7 +113,7 @@ def _front_matter(run: Run, form: Form, files: Mapping[str, str]) -> str:
     tags = ["unlearning", "alignment", "u2a", run.config()["command"]]
     facts["tags"] = [*tags, *([str(method)] if method else [])]
     notes = "# license: is yours to choose; that of the original model binds, too\n"
-    if form and not is_hub_id(base):
+    if form and not base:
         notes += "# base_model: the original model was a folder; name its hub id, if it has one\n"
     return f"---\n{notes}{yaml.safe_dump(facts, sort_keys=False)}---\n"
 
@@ -230,7 +236,7 @@ def _name(value: str) -> str:
 
 
 def _loading(run: Run, form: Form) -> list[str]:
-    base = base_of(run) if is_hub_id(base_of(run)) else "BASE_MODEL"
+    base = _hub_base(run) or "BASE_MODEL"
     if form == "adapter":
         code = (
             "from peft import PeftModel\n"
