@@ -1,4 +1,4 @@
-"""docs/method.md names functions that exist, docs/export.md options and columns."""
+"""docs/method.md names functions that exist."""
 
 import importlib
 import re
@@ -38,16 +38,3 @@ def test_pictures_that_are_shown_are_there():
     for page in (ROOT / "README.md", ROOT / "docs" / "method.md"):
         for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).is_file(), target
-
-
-def test_every_option_and_column_of_an_export_exists():
-    from u2a_core.export import TOOLS, ExportOptions
-    from u2a_core.export.samples import COLUMNS
-
-    text = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
-    options = {name.rstrip("_") for name in ExportOptions.__dataclass_fields__}
-    assert set(re.findall(r"--([a-z]+)", text)) <= options | {"out"}
-    table = text[text.index("| column |") : text.index("What a run does not know")]
-    first = re.findall(r"^\| (`[^|]+`) \|", table, re.MULTILINE)
-    assert {name for cell in first for name in re.findall(r"`(\w+)`", cell)} == set(COLUMNS)
-    assert set(re.findall(r"^\| `([a-z-]+)` \| `[a-z_]+\.jsonl`", text, re.MULTILINE)) == set(TOOLS)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,9 @@ from u2a_core.config import load_settings, override
 from u2a_core.data import load_negatives
 from u2a_core.errors import DataError, RunError
 from u2a_core.export import (
+    TOOLS,
     Choice,
+    ExportOptions,
     Samples,
     Wanted,
     chosen,
@@ -30,6 +33,7 @@ from u2a_core.export import (
     write_jsonl,
     write_parquet,
 )
+from u2a_core.export.samples import COLUMNS
 from u2a_core.runs import Run, Workspace, demo_assets, reviews, slices
 from u2a_core.types import Message, prompt_text
 
@@ -616,3 +620,13 @@ def test_a_hub_model_is_named_as_the_base(tmp_path: Path, revision: str):
     assert facts["base_model"] == "meta-llama/Llama-3.1-8B-Instruct"
     assert (facts["base_model_relation"], facts["library_name"]) == ("adapter", "peft")
     assert "license" not in facts
+
+
+def test_every_option_and_column_of_the_documentation_exists():
+    text = (Path(__file__).parents[1] / "docs" / "export.md").read_text(encoding="utf-8")
+    options = {name.rstrip("_") for name in ExportOptions.__dataclass_fields__}
+    assert set(re.findall(r"--([a-z]+)", text)) <= options
+    table = text[text.index("| column |") : text.index("What a run does not know")]
+    first = re.findall(r"^\| (`[^|]+`) \|", table, re.MULTILINE)
+    assert {name for cell in first for name in re.findall(r"`(\w+)`", cell)} == set(COLUMNS)
+    assert set(re.findall(r"^\| `([a-z-]+)` \| `[a-z_]+\.jsonl`", text, re.MULTILINE)) == set(TOOLS)
