@@ -287,7 +287,7 @@ def led_by(cause: Exception) -> Exception:
         (answered(hub.RepositoryNotFoundError, 401), TokenError, "none of this name"),
         (answered(hub.HfHubHTTPError, 401), TokenError, "says 401"),
         (answered(hub.HfHubHTTPError, 403), AccessError, "says 403"),
-        (answered(hub.HfHubHTTPError, 500), ModelError, "must load; got"),
+        (answered(hub.HfHubHTTPError, 500), ModelError, "says 500, a fault of its own"),
         (answered(hub.RevisionNotFoundError, 404), ModelError, "revision"),
         (led_by(hub.OfflineModeIsEnabled("off")), ModelError, "HF_HUB_OFFLINE"),
         (led_by(hub.LocalEntryNotFoundError("none")), ModelError, "got no connection"),
