@@ -222,11 +222,19 @@ def quiet_peft() -> Iterator[None]:
         yield
 
 
+def base_size(adapted: nn.Module) -> int:
+    """How many numbers a model has without its adapter's; 0 where they are packed together."""
+    if getattr(adapted, "is_quantized", False):
+        return 0
+    own = (p for name, p in adapted.named_parameters() if "lora_" not in name)
+    return sum(p.numel() for p in own)
+
+
 def _check_adapter(adapted: Any, path: str) -> None:
-    """Refuses tensors of an adapter that no layer of the model takes."""
+    """Refuses tensors that no layer of the model takes, and a base of another size than ours had."""
     from peft import get_peft_model_state_dict
 
-    file = Path(path) / "adapter_model.safetensors"
+    file, note = Path(path) / "adapter_model.safetensors", Path(path) / "u2a.json"
     if not there(file):
         return
     with safe_open(file, "pt") as stored:
@@ -234,6 +242,10 @@ def _check_adapter(adapted: Any, path: str) -> None:
     taken = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     if left := sorted(names - set(taken)):
         raise ValueError(f"{len(left)} of its tensors belong to no layer of it, first {left[0]}.")
+    size = json.loads(note.read_text(encoding="utf-8")) if there(note) else {}
+    then, now = size.get("base_parameters", 0), base_size(adapted)
+    if then and now and then != now:
+        raise ValueError(f"it was made of a model of {then:,} parameters, and this has {now:,}.")
 
 
 def _merged(model: nn.Module, path: str, base: str) -> nn.Module:

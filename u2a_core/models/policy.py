@@ -15,7 +15,7 @@ from u2a_core.config import ModelSettings
 from u2a_core.errors import ConfigError
 from u2a_core.models.checks import check_causal, check_finite, check_vocabulary
 from u2a_core.models.kernels import checkpoint_activations, loading_options
-from u2a_core.models.loading import load_config, pretrained
+from u2a_core.models.loading import base_size, load_config, pretrained
 from u2a_core.models.templates import chat_tokenizer
 from u2a_core.models.trained import adapted_weights, with_trainable
 
@@ -168,4 +168,6 @@ def save_policy(policy: Policy, folder: Path, *, provenance: dict[str, Any]) -> 
     model.save_pretrained(folder, safe_serialization=True, **only)
     policy.tokenizer.save_pretrained(folder)
     note = {**provenance, "parameters": len(params.trainable(policy.model))}
+    if only:
+        note["base_parameters"] = base_size(model)
     (folder / "u2a.json").write_text(json.dumps(note, indent=2), encoding="utf-8")
