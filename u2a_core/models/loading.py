@@ -231,7 +231,7 @@ def base_size(adapted: nn.Module) -> int:
 
 
 def _check_adapter(adapted: Any, path: str) -> None:
-    """Refuses tensors that no layer of the model takes, and a base of another size than ours had."""
+    """Refuses tensors that no layer of the model takes, and a base of another size than then."""
     from peft import get_peft_model_state_dict
 
     file, note = Path(path) / "adapter_model.safetensors", Path(path) / "u2a.json"

@@ -19,6 +19,7 @@ from u2a_core.config import there
 from u2a_core.errors import AccessError, ModelError, TokenError
 
 _NO_NETWORK = (hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError, httpx2.TransportError)
+_NOT_ALL = "does not appear to have files named"
 _NO_SAFETENSORS = ("cannot be loaded with `safetensors`", "Error no file named model.safetensors")
 _UNKNOWN = (
     "{path} must be of an architecture that transformers "
@@ -46,11 +47,14 @@ _SAID = {
 
 def load_failed(what: str, path: str, error: Exception) -> ModelError:
     """What a user can do about a tokenizer, configuration or model that does not load."""
-    local = there(Path(path))
-    for cause in () if local else _causes(error):
-        if said := _by_the_hub(path, cause):
-            return said
     reason = " ".join(str(error).split())
+    if not there(Path(path)):
+        led = list(_causes(error))
+        for cause in led:  # what the hub answered says more than that a file was not had
+            if said := _answered(path, cause):
+                return said
+        if any(isinstance(cause, _NO_NETWORK) for cause in led) or _NOT_ALL in reason:
+            return _out_of_reach(path)
     if said := _by_its_files(what, path, reason):
         return said
     if isinstance(error, ImportError):
@@ -90,8 +94,8 @@ def _by_its_files(what: str, path: str, reason: str) -> ModelError | None:
     return None
 
 
-def _by_the_hub(path: str, cause: BaseException) -> ModelError | None:
-    """By what the hub, or the way to it, answered."""
+def _answered(path: str, cause: BaseException) -> ModelError | None:
+    """By what the hub answered, or said of the name itself."""
     if isinstance(cause, hub.RevisionNotFoundError):
         name, _, revision = path.rpartition("@")
         return ModelError(
@@ -107,14 +111,12 @@ def _by_the_hub(path: str, cause: BaseException) -> ModelError | None:
             "The model must be a folder or a hub id owner/name or owner/name@revision; got "
             f"{path!r}, which is neither. Check the path."
         )
-    if isinstance(cause, _NO_NETWORK):
-        found = any(isinstance(led, hub.OfflineModeIsEnabled) for led in _causes(cause))
-        return _out_of_reach(path, offline=found)
     return None
 
 
-def _out_of_reach(path: str, *, offline: bool) -> ModelError:
+def _out_of_reach(path: str) -> ModelError:
     """No answer, and not in the cache either, or not all of it."""
+    offline = constants.is_offline_mode()
     kind = "the offline mode (HF_HUB_OFFLINE)" if offline else "no connection"
     part = _in_cache(path)
     if part:
