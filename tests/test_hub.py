@@ -223,3 +223,26 @@ def test_no_network_is_a_sentence_that_names_the_address(home: Path):
     assert kind == "ModelError"
     assert "got no connection, and nothing of it in the cache" in said
     assert dead in said
+
+
+def test_doctor_tells_the_hub_and_never_the_token(hub: Hub, home: Path):
+    told = examined(home, HF_ENDPOINT=hub.address, HF_TOKEN="hf_of_the_test")
+    found = json.loads(told)["hub"]
+    assert (found["reachable"], found["token"], found["offline"]) == (True, True, False)
+    assert found["address"] == hub.address
+    assert "hf_of_the_test" not in told
+
+
+def test_doctor_needs_no_network(home: Path):
+    found = json.loads(examined(home, HF_ENDPOINT="http://127.0.0.1:9"))
+    assert not found["hub"]["reachable"]
+    assert not found["hub"]["token"]
+    assert any("http://127.0.0.1:9 does not answer" in text for text in found["warnings"])
+
+
+def examined(home: Path, **environment: str) -> str:
+    known = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    env = known | {"HF_HOME": str(home)} | environment
+    call = [sys.executable, "-m", "u2a_core.cli", "doctor", "--json"]
+    done = subprocess.run(call, env=env, check=True, capture_output=True, text=True)
+    return done.stdout

@@ -22,7 +22,7 @@ from torch import nn
 from u2a_core.config import there
 from u2a_core.errors import ModelError
 from u2a_core.models.checks import check_files, incomplete
-from u2a_core.models.refusals import load_failed, needs_code, pickle_only
+from u2a_core.models.refusals import check_reach, load_failed, needs_code, pickle_only
 
 # transformers would have a service of the hub convert a stranger's pickle, in a pull request
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
@@ -61,6 +61,7 @@ def load_tokenizer(path: str, *, trust: bool = False) -> Any:
             f"The model folder {path} must hold a tokenizer; got none (no tokenizer.json). "
             "Save it there with tokenizer.save_pretrained."
         )
+    check_reach(path)
     name, where = located(path)
     try:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=trust, **where)
@@ -76,6 +77,7 @@ def load_config(path: str, *, trust: bool = False) -> Any:
     """
     from transformers import AutoConfig
 
+    check_reach(path)
     path = adapter_of(path) or path
     if there(Path(path)) and not there(Path(path) / "config.json"):
         raise ModelError(

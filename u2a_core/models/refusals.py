@@ -7,8 +7,11 @@ architecture.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import httpx2
 import transformers
@@ -18,6 +21,7 @@ from huggingface_hub import errors as hub
 from u2a_core.config import there
 from u2a_core.errors import AccessError, ModelError, TokenError
 
+_PATIENCE_S = 5
 _NO_NETWORK = (hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError, httpx2.TransportError)
 _NOT_ALL = "does not appear to have files named"
 _NO_SAFETENSORS = ("cannot be loaded with `safetensors`", "Error no file named model.safetensors")
@@ -129,6 +133,21 @@ def _out_of_reach(path: str) -> ModelError:
         f"nothing of it in the cache ({constants.HF_HUB_CACHE}). Check the path and the connection "
         f"({constants.ENDPOINT}), or download the model elsewhere and name its folder."
     )
+
+
+def check_reach(path: str) -> None:
+    """Refuses at once what is nowhere: the library would try for a minute.
+
+    Where there is a proxy, or anything in the cache, the library is asked.
+    """
+    if there(Path(path)) or constants.is_offline_mode() or getproxies() or _in_cache(path):
+        return
+    address = urlsplit(constants.ENDPOINT)
+    port = address.port or {"http": 80}.get(address.scheme, 443)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=_PATIENCE_S).close()
+    except (OSError, UnicodeError) as error:
+        raise _out_of_reach(path) from error
 
 
 def _in_cache(path: str) -> str:
