@@ -124,15 +124,12 @@ def smooth_objective(
     return _candidates(settings, policy, found)
 
 
-def reward_agreement(
-    settings: Settings, objective: Objective, pairs: Sequence[PreferencePair]
-) -> Estimate | None:
+def reward_agreement(settings: Settings, pairs: Sequence[PreferencePair]) -> Estimate | None:
     """How often J's reward ranks the chosen reply above the rejected one; ties count as no.
 
     On at most 64 of the pairs; None without pairs, or where J asks no reward.
     """
-    asked = settings.objective.reward and not isinstance(objective, PreferenceObjective)
-    if not (pairs and asked):
+    if not (pairs and settings.objective.reward and settings.objective.kind != "preference"):
         return None
     known = _evenly(list(pairs), _KNOWN_PAIRS)
     reward = load_reward(settings.objective.reward, settings.model, settings.objective)

@@ -216,7 +216,7 @@ def load_experiment(settings: Settings, last: Experiment | None = None) -> Exper
         objective=objective,
         pairs=tuple(pairs),
         mislabelled=truth,
-        agreement=reward_agreement(settings, objective, pairs),
+        agreement=reward_agreement(settings, pairs),
     )
 
 
