@@ -81,6 +81,16 @@ def test_code_of_the_models_own_is_not_run_and_its_flag_is_named(folder: Path):
         load_policy(ModelSettings(path=str(folder), trust_remote_code=True, **CPU))
 
 
+def test_code_beside_an_architecture_that_transformers_knows_is_left_alone(folder: Path):
+    """As Phi-3's: transformers' own classes are used, and nothing is run or refused."""
+    (folder / "modeling.py").write_text("raise SystemExit('it ran')\n")
+    change(folder, auto_map={
+        "AutoConfig": "modeling.Config", "AutoModelForCausalLM": "modeling.LlamaForCausalLM",
+    })  # fmt: skip
+    policy = load_policy(ModelSettings(path=str(folder), **CPU))
+    assert type(policy.model).__name__ == "LlamaForCausalLM"
+
+
 def test_an_architecture_that_transformers_does_not_know(folder: Path):
     change(folder, model_type="nobody", architectures=["NobodyForCausalLM"])
     refused(folder, r"of an architecture that transformers \d.*Upgrade transformers")

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from families import FAMILIES, tokenizer_of
+from safetensors.torch import load_file, save_file
 
 from u2a_core import experiment as experiments
 from u2a_core.alignment import disagreement, reward_agreement
@@ -74,6 +75,23 @@ def test_two_logits_are_their_difference_and_more_need_a_choice(tmp_path: Path):
     assert third(PROMPTS, REPLIES) == third.logits(PROMPTS, REPLIES)[:, 2].tolist()
     with pytest.raises(ConfigError, match="must be below the 5 logits"):
         RewardModel.load(folder, CPU, logit=5)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("head", ["score_head", "v_head.summary", "value_head"])
+def test_a_score_head_of_another_name_is_the_score(tmp_path: Path, head: str, bias: bool):
+    one = RewardModel.load(str(classifier(tmp_path / "one")), CPU)
+    folder = classifier(tmp_path / "other")
+    tensors = load_file(folder / "model.safetensors")
+    tensors[f"{head}.weight"] = tensors.pop("score.weight")
+    if bias:
+        tensors[f"{head}.bias"] = torch.tensor([2.5])
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text()) | {"architectures": ["ScoreModel"]}
+    config = {k: v for k, v in config.items() if k not in ("id2label", "label2id")}
+    (folder / "config.json").write_text(json.dumps(config))
+    expected = [r + 2.5 * bias for r in one(PROMPTS, REPLIES)]
+    assert RewardModel.load(str(folder), CPU)(PROMPTS, REPLIES) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_reward_model_without_a_template_must_be_told_how_it_reads(tmp_path: Path):

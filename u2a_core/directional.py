@@ -158,10 +158,7 @@ class _Contraction:
         return output.expand(rows, *output.shape[1:]) if output.shape[:2] == (1, tokens) else output
 
     def add(self, number: int, per_position: Tensor, owned: list[int]) -> None:
-        """Sums one direction's contracted values by row.
-
-        They are (b, t), with heads (b, t, heads) or (b, heads, t), or (1, response tokens).
-        """
+        """Sums contracted values by row: (b, t), heads before or behind t, or (1, responses)."""
         assert self.batch is not None and self.total is not None and self.rows is not None
         rows, tokens = self.batch.input_ids.shape
         if per_position.shape[:1] == (rows,) and tokens in per_position.shape[1:3]:

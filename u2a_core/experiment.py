@@ -207,16 +207,9 @@ def load_experiment(settings: Settings, last: Experiment | None = None) -> Exper
         vocabulary=policy.model.get_input_embeddings().num_embeddings,  # type: ignore[operator]
     )
     objective = load_objective(settings, policy, asked, pairs)
+    agreement = reward_agreement(settings, pairs)
     return Experiment(
-        settings=settings,
-        policy=policy,
-        negatives=negatives,
-        encoding=encoding,
-        problem=problem,
-        objective=objective,
-        pairs=tuple(pairs),
-        mislabelled=truth,
-        agreement=reward_agreement(settings, pairs),
+        settings, policy, negatives, encoding, problem, objective, tuple(pairs), truth, agreement
     )
 
 

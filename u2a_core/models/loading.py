@@ -22,7 +22,7 @@ from torch import nn
 from u2a_core.config import there
 from u2a_core.errors import ModelError
 from u2a_core.models.checks import check_files, incomplete
-from u2a_core.models.refusals import check_reach, load_failed, needs_code, pickle_only
+from u2a_core.models.refusals import check_reach, load_failed, pickle_only
 
 # transformers would have a service of the hub convert a stranger's pickle, in a pull request
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
@@ -115,21 +115,11 @@ def pretrained(
     """
     base = adapter_of(path)
     if base:
-        if "quantization_config" in options:
-            raise ModelError(
-                f"model.quantize must be given a whole model; got the adapter {path}, which merged "
-                "into quantized weights would be rounded. Merge and save it first."
-            )
+        _check_mergeable(path, options)
         model = pretrained(family, base, dtype, trust=trust, whole=whole, **options)
         return _merged(model, path, base)
-    config = load_config(path, trust=trust)
+    load_config(path, trust=trust)  # what is wrong with it has sentences of its own
     check_files(path)
-    if (
-        getattr(config, "auto_map", None)
-        and not trust
-        and type(config) not in family._model_mapping
-    ):
-        raise needs_code(path)
     name, where = located(path)
     try:
         model, found = family.from_pretrained(
@@ -142,6 +132,14 @@ def pretrained(
         raise incomplete(path, sorted(found["missing_keys"]), model)
     assert isinstance(model, nn.Module)
     return model
+
+
+def _check_mergeable(path: str, options: dict[str, Any]) -> None:
+    if "quantization_config" in options:
+        raise ModelError(
+            f"model.quantize must be given a whole model; got the adapter {path}, which merged "
+            "into quantized weights would be rounded. Merge and save it first."
+        )
 
 
 def adapter_of(path: str) -> str:

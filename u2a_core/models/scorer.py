@@ -15,7 +15,8 @@ from u2a_core.config import ModelSettings
 from u2a_core.data.encode import conversation_ids
 from u2a_core.errors import ConfigError, ModelError
 from u2a_core.models.checks import check_finite
-from u2a_core.models.loading import load_tokenizer, pretrained
+from u2a_core.models.heads import classifier
+from u2a_core.models.loading import load_tokenizer
 from u2a_core.models.policy import choose_device, choose_dtype, context_of
 from u2a_core.models.templates import plain
 from u2a_core.types import user_prompt
@@ -53,8 +54,6 @@ class RewardModel:
             ConfigError: if the template is none.
             ModelError: if it cannot be loaded, has no score head, or needs a template declared.
         """
-        from transformers import AutoModelForSequenceClassification
-
         if template not in _NAMED and not {"{prompt}", "{reply}"} <= {*_PARTS.findall(template)}:
             raise ConfigError(
                 "objective.reward_template must be plain, pair, or a text with {prompt} and "
@@ -62,7 +61,7 @@ class RewardModel:
             )
         device = choose_device(settings.device)
         dtype, trust = choose_dtype(settings.dtype, device), settings.trust_remote_code
-        model = pretrained(AutoModelForSequenceClassification, path, dtype, trust=trust)
+        model = classifier(path, dtype, trust=trust)
         check_finite(model, path)
         tokenizer = load_tokenizer(path, trust=trust)
         if template == "plain":
