@@ -1,5 +1,6 @@
 """Every family of models, by path through the real code: slopes, commands, the written model."""
 
+import gc
 import json
 import warnings
 from collections.abc import Callable
@@ -210,3 +211,53 @@ def test_a_family_passes_every_command_and_its_model_loads_again(
         assert run.report()["steps"] == 0 or not torch.equal(kept, before)
     told = " ".join(gains.report()["warnings"])
     assert ("fallback named plain" in told) == (not FAMILIES[name].template)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["unlearn", "--inner.method", "npo"],
+        ["reweight", "--objective.kind", "preference"],
+        ["baseline", "--baseline.method", "dpo", "--baseline.steps", "2"],
+        ["baseline", "--baseline.method", "ppo", "--baseline.steps", "1"],
+    ],
+    ids=lambda words: words[2],
+)
+def test_the_reference_is_never_a_second_copy(
+    words: list[str], project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """One model is loaded and one is in memory: the reference's log-probabilities are constants."""
+    from transformers import LlamaForCausalLM
+
+    from u2a_core.commands import baselines, descents
+    from u2a_core.models import policy
+
+    def alive() -> int:
+        gc.collect()
+        return sum(type(found) is LlamaForCausalLM for found in gc.get_objects())
+
+    config, loads, found = project("llama3"), list[str](), list[int]()
+    before, load = alive(), policy.pretrained
+
+    def counting(family: object, path: str, *args: object, **options: object) -> nn.Module:
+        loads.append(path)
+        return load(family, path, *args, **options)
+
+    monkeypatch.setattr(policy, "pretrained", counting)
+    for module in (baselines, descents):
+        monkeypatch.setattr(module, "save_policy", lambda *_, **__: found.append(alive() - before))
+    monkeypatch.setattr(Run, "save_model", lambda self, write: write(self.model_folder))
+    command, *changes = words
+    assert main([command, str(config), *changes, "--out", str(tmp_path / "run")]) == 0
+    assert (len(loads), found) == (1, [1])
+
+
+def test_a_run_with_activation_checkpointing_is_the_same_run(project, tmp_path: Path):
+    config, weights = project("qwen3"), []
+    for value in ("false", "true"):
+        out = tmp_path / value
+        words = ["--model.activation_checkpointing", value, "--out", str(out)]
+        assert main(["unlearn", str(config), *words]) == 0
+        model = load_saved(load_settings(config).model, Run.open(out).model_folder).model
+        weights.append(logits(model))
+    torch.testing.assert_close(weights[0], weights[1])
