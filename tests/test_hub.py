@@ -116,6 +116,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     config = json.loads((folder / "adapter" / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = "owner/good"
     (folder / "adapter" / "adapter_config.json").write_text(json.dumps(config))
+    for file in [*folder.glob("adapter/*token*"), *folder.glob("adapter/*.jinja")]:
+        file.unlink()  # as many adapters are: the base's tokenizer is meant
     served = Hub(
         repos={
             "owner/good": {"main": good, "v1": folder / "other"},

@@ -66,6 +66,8 @@ def load_tokenizer(path: str, *, trust: bool = False) -> Any:
     try:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=trust, **where)
     except UNLOADABLE as error:
+        if base := adapter_of(path):
+            return load_tokenizer(base, trust=trust)
         raise load_failed("tokenizer", path, error) from error
 
 
