@@ -16,8 +16,8 @@ from u2a_core import params
 from u2a_core.cli import main
 from u2a_core.config import ModelSettings, load_settings
 from u2a_core.directional import exact_slopes, identity_error, slopes
-from u2a_core.losses import NPO, sequence_log_probs
-from u2a_core.models import Policy, load_saved
+from u2a_core.losses import NPO, GradientAscent, sequence_log_probs
+from u2a_core.models import Policy, load_policy, load_saved
 from u2a_core.models.kernels import checkpoint_activations
 from u2a_core.models.trained import adapted_weights, with_trainable
 from u2a_core.runs import Run
@@ -73,6 +73,21 @@ def test_slopes_are_those_of_the_exact_loop(name: str, which: str):
         found = slopes(model, batches, loss, along=along)
         assert spread(found, exact_slopes(model, batches, loss, along=along)) < 1e-3
         assert identity_error(model, batches, loss, along=along, slopes=found) < 1e-4
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["gemma3", "qwen3", "gpt2", "pythia"])
+def test_half_precision_keeps_the_order_of_the_slopes(name: str, dtype: str, tmp_path: Path):
+    """Loaded by path in that format; correlation with the slopes in float32 above .98."""
+    found = {}
+    path = str(saved(FAMILIES[name], tmp_path))
+    batches = ragged()
+    for kind in ("float32", dtype):
+        policy = load_policy(ModelSettings(path=path, device="cpu", dtype=kind))
+        assert next(policy.model.parameters()).dtype == getattr(torch, kind)
+        v = {n: t.to(policy.model.dtype) for n, t in direction(policy.model).items()}
+        found[kind] = slopes(policy.model, batches, GradientAscent(), along=v)
+    assert float(torch.corrcoef(torch.stack([found["float32"], found[dtype]]))[0, 1]) > 0.98
 
 
 @pytest.mark.parametrize("name", FAMILIES)
