@@ -14,7 +14,7 @@ from u2a_core import experiment as experiments
 from u2a_core.alignment import disagreement, reward_agreement
 from u2a_core.config import ModelSettings, ObjectiveSettings, Settings, load_settings, override
 from u2a_core.errors import ConfigError, ModelError
-from u2a_core.models import RewardModel, load_reward
+from u2a_core.models import HarmClassifier, RewardModel, load_local_judge, load_reward
 from u2a_core.types import PreferencePair, user_prompt
 
 CPU = ModelSettings(device="cpu", dtype="float32")
@@ -148,6 +148,15 @@ def test_the_settings_of_the_objective_reach_the_reward_model(tmp_path: Path):
     assert reward.logit == 1
     assert next(reward.model.parameters()).device.type == "cpu"
     assert load_reward(folder, ModelSettings(device="meta", dtype="float32"), objective) is reward
+
+
+def test_a_classifier_that_judges_reads_two_segments_without_a_template(tmp_path: Path):
+    judge = load_local_judge(str(classifier(tmp_path, family="gpt2", logits=2)), CPU)
+    assert isinstance(judge, HarmClassifier)
+    assert judge.scored.template == "pair"
+    found = judge(PROMPTS, REPLIES)
+    logits = judge.scored.logits(PROMPTS, REPLIES)
+    assert found == pytest.approx(logits.softmax(1)[:, 1].tolist())
 
 
 PAIRS = [PreferencePair(user_prompt(f"Ask {i}."), "good " * i, "bad") for i in range(1, 101)]

@@ -50,7 +50,7 @@ def classifier(path: str, dtype: torch.dtype, *, trust: bool = False) -> nn.Modu
 
 def _stored_head(path: str) -> dict[str, torch.Tensor]:
     """Name → tensor of the head in a folder, or in what is cached of a hub id; empty without."""
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for file in sorted(_files(path).glob("*.safetensors")):
         with safe_open(file, "pt") as stored:
             names = [name for name in stored.keys() if _HEAD.fullmatch(name)]  # noqa: SIM118

@@ -13,7 +13,7 @@ from u2a_core.config import ModelSettings
 from u2a_core.data.encode import prompt_ids
 from u2a_core.errors import ModelError
 from u2a_core.models.generation import plain_sampling, stop_ids, until_stop
-from u2a_core.models.loading import load_config
+from u2a_core.models.loading import load_config, load_tokenizer
 from u2a_core.models.policy import context_length, load_policy
 from u2a_core.models.scorer import RewardModel
 from u2a_core.types import Prompt
@@ -98,6 +98,8 @@ class HarmClassifier:
 def load_local_judge(path: str, settings: ModelSettings) -> JudgeModel | HarmClassifier:
     """A judge from a folder or hub id: what its config calls itself decides which.
 
+    A classifier without a chat template reads prompt and reply as two segments.
+
     Raises:
         ModelError: if it cannot be loaded, or its harmful class cannot be told.
     """
@@ -112,7 +114,10 @@ def load_local_judge(path: str, settings: ModelSettings) -> JudgeModel | HarmCla
     if not any("SequenceClassification" in kind for kind in kinds):
         policy = load_policy(settings.model_copy(update={"path": path, **_JUDGES}))
         return JudgeModel(policy.model, policy.tokenizer)
-    return HarmClassifier(RewardModel.load(path, settings), _harmful_class(config, path))
+    harmful = _harmful_class(config, path)
+    has_template = load_tokenizer(path, trust=settings.trust_remote_code).chat_template
+    scored = RewardModel.load(path, settings, template="" if has_template else "pair")
+    return HarmClassifier(scored, harmful)
 
 
 def _harmful_class(config: Any, path: str) -> int:
