@@ -42,6 +42,7 @@ FLOORS = {
     "results": 9.3,
     "commands": 9.5,
     "estimate": 9.8,
+    "doctor": 9.9,
     "jobs": 10.5,
     "report": 10,
     "export": 10,

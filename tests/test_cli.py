@@ -73,6 +73,7 @@ def spoil(config: Path, fault: str) -> None:
                 file.unlink()
         case "no chat template":
             (model / "chat_template.jinja").unlink()
+            change(config, "model", chat_template="own")
         case "no model":
             (model / "config.json").unlink()
         case "NaN weights":

@@ -299,9 +299,9 @@ def led_by(cause: Exception) -> Exception:
         (answered(hub.RepositoryNotFoundError, 401), TokenError, "none of this name"),
         (answered(hub.HfHubHTTPError, 401), TokenError, "says 401"),
         (answered(hub.HfHubHTTPError, 403), AccessError, "says 403"),
-        (answered(hub.HfHubHTTPError, 500), ModelError, "must load; got"),
+        (answered(hub.HfHubHTTPError, 500), ModelError, "says 500, a fault of its own"),
         (answered(hub.RevisionNotFoundError, 404), ModelError, "revision"),
-        (led_by(hub.OfflineModeIsEnabled("off")), ModelError, "HF_HUB_OFFLINE"),
+        (led_by(hub.OfflineModeIsEnabled("off")), ModelError, "nothing of it in the cache"),
         (led_by(hub.LocalEntryNotFoundError("none")), ModelError, "got no connection"),
         (led_by(httpx2.ConnectError("refused")), ModelError, "got no connection"),
         (led_by(hub.HFValidationError("bad")), ModelError, "which is neither"),
@@ -309,8 +309,9 @@ def led_by(cause: Exception) -> Exception:
     ],
 )
 def test_every_refusal_of_the_hub_has_its_own_sentence(
-    error: Exception, kind: type[ModelError], words: str
+    error: Exception, kind: type[ModelError], words: str, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     found = load_failed("model", "owner/name", error)
     assert type(found) is kind
     with pytest.raises(kind, match=words):

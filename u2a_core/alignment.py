@@ -18,6 +18,7 @@ from u2a_core.data import load_prompts
 from u2a_core.data.encode import EncodingReport, batches, encode
 from u2a_core.errors import ConfigError
 from u2a_core.losses import sequence_log_probs
+from u2a_core.metrics import share
 from u2a_core.models import Generator, Policy, load_reward
 from u2a_core.objectives import (
     CandidateReward,
@@ -27,9 +28,12 @@ from u2a_core.objectives import (
     SmoothObjective,
     score,
 )
-from u2a_core.types import Batch, NegativeSet, PreferencePair, Prompt, Sample, prompt_text
+from u2a_core.types import Batch, Estimate, NegativeSet, PreferencePair, Prompt, Sample, prompt_text
 
 _T = TypeVar("_T")
+_KNOWN_PAIRS = 64
+_AGREES = 0.6
+"""Share of known pairs that a reward must rank as they are, or a warning is told."""
 _CANDIDATE_SEED = 15_485_863
 """Offset of the seed of sampled candidates, so that they share no draw with J's or the test's."""
 
@@ -76,7 +80,7 @@ def sampled_reward(settings: Settings, policy: Policy, prompts: list[Prompt]) ->
             rows=settings.objective.generation_rows,
         ),
         prompts=tuple(_drawn(prompts, settings)),
-        reward=load_reward(settings.objective.reward, settings.model),
+        reward=load_reward(settings.objective.reward, settings.model, settings.objective),
         samples=settings.objective.samples,
     )
 
@@ -120,6 +124,38 @@ def smooth_objective(
     return _candidates(settings, policy, found)
 
 
+def reward_agreement(settings: Settings, pairs: Sequence[PreferencePair]) -> Estimate | None:
+    """How often J's reward ranks the chosen reply above the rejected one; ties count as no.
+
+    On at most 64 of the pairs; None without pairs, or where J asks no reward.
+    """
+    if not (pairs and settings.objective.reward and settings.objective.kind != "preference"):
+        return None
+    known = _evenly(list(pairs), _KNOWN_PAIRS)
+    reward = load_reward(settings.objective.reward, settings.model, settings.objective)
+    texts = [prompt_text(pair.prompt) for pair in known]
+    chosen = score(reward, texts, [pair.chosen for pair in known])
+    rejected = score(reward, texts, [pair.rejected for pair in known])
+    return share(int((np.asarray(chosen) > np.asarray(rejected)).sum()), len(known))
+
+
+def disagreement(settings: Settings, agreement: Estimate | None) -> tuple[str, ...]:
+    """The warning that a reward calls for that disagrees with known pairs."""
+    if agreement is None or agreement.mean >= _AGREES:
+        return ()
+    return (
+        f"The reward {settings.objective.reward} ranks the chosen reply above the rejected one in "
+        f"{agreement.mean:.0%} of {agreement.n} preference pairs (95 % interval "
+        f"{agreement.low:.0%} to {agreement.high:.0%}; {_AGREES:.0%} are expected). Check its "
+        "template (objective.reward_template), its logit and its sign, or the pairs.",
+    )
+
+
+def _evenly(items: list[_T], most: int) -> list[_T]:
+    """At most so many of the items, from begin to end."""
+    return [items[i * len(items) // most] for i in range(most)] if len(items) > most else items
+
+
 def encoded(
     policy: Policy, samples: Sequence[Sample], settings: Settings
 ) -> tuple[tuple[Batch, ...], EncodingReport]:
@@ -160,7 +196,7 @@ def _candidates(
     replies = [(prompt, reply) for prompt in prompts for reply in scored[prompt]]
     rewards = np.array([scored[prompt][reply] for prompt, reply in replies])
     if settings.objective.reward:
-        reward = load_reward(settings.objective.reward, settings.model)
+        reward = load_reward(settings.objective.reward, settings.model, settings.objective)
         texts = [prompt_text(prompt) for prompt, _ in replies]
         rewards = score(reward, texts, [reply for _, reply in replies])
     sizes = [len(scored[prompt]) for prompt in prompts]

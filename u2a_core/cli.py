@@ -37,6 +37,7 @@ usage: u2a COMMAND [CONFIG.yaml] [--section.field VALUE ...] [--out DIR] [--resu
   demo        the main job on the embedded scenario: gains, reweighting, unlearning, comparison
   build-demo  make the embedded scenario again (trains its models; minutes)
   data        the data of a config: counts, faults by line, what sets share; --preview N tokens
+  doctor      what this machine offers: devices, memory, kernels, disk, the hub
   estimate    memory and time of the commands on a config, before anything is loaded
   gains       the marginal gain of every negative sample
   impact      impact curves: what unlearning one sample alone changes, predicted and measured
@@ -88,6 +89,7 @@ def _dispatch(arguments: list[str]) -> int:
         "demo": _demo,
         "build-demo": _build_demo,
         "data": _data,
+        "doctor": _doctor,
         "estimate": _estimate,
         "reproduce": _reproduce,
         "table": _table,
@@ -215,6 +217,12 @@ def _estimate(arguments: list[str]) -> int:
 
     place, settings = place_and_settings("estimate", arguments)
     return show_estimate(settings, as_json=place.json)
+
+
+def _doctor(arguments: list[str]) -> int:
+    from u2a_core.report import DoctorOptions, show_doctor
+
+    return show_doctor(options(DoctorOptions, arguments, prog="u2a doctor"))
 
 
 def _table(arguments: list[str]) -> int:

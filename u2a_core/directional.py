@@ -158,10 +158,11 @@ class _Contraction:
         return output.expand(rows, *output.shape[1:]) if output.shape[:2] == (1, tokens) else output
 
     def add(self, number: int, per_position: Tensor, owned: list[int]) -> None:
-        """Sums one direction's contracted values, (b, t) or (1, response tokens), by row."""
+        """Sums contracted values by row: (b, t), heads before or behind t, or (1, responses)."""
         assert self.batch is not None and self.total is not None and self.rows is not None
-        if per_position.shape == self.batch.input_ids.shape:
-            self.total[number] += per_position.sum(1).to(self.total)
+        rows, tokens = self.batch.input_ids.shape
+        if per_position.shape[:1] == (rows,) and tokens in per_position.shape[1:3]:
+            self.total[number] += per_position.flatten(1).sum(1).to(self.total)
         elif per_position.shape == (1, len(self.rows)):
             self.total[number].index_add_(0, self.rows, per_position[0].to(self.total))
         else:
@@ -245,22 +246,22 @@ def _contract(
     gradient: Tensor,
 ) -> Tensor:
     """G · τ at every position, τ the module's output tangent; products in float32 at least."""
-    if isinstance(module, nn.Linear):
+    if type(module) is nn.Linear:
         weight = own.get("weight")
         bias = own.get("bias")
         tangent = torch.zeros_like(gradient) if weight is None else F.linear(inputs[0], weight)
         tangent = tangent if bias is None else tangent + bias
-    elif isinstance(module, nn.Embedding):
+    elif type(module) is nn.Embedding:
         tangent = F.embedding(inputs[0], own["weight"])
-        if module.padding_idx is not None:
-            tangent = tangent * (inputs[0] != module.padding_idx).unsqueeze(-1)
-    else:
+    else:  # norms, GPT-2's transposed layers, Gemma's scaled embedding, learned positions
         primal = {name: getattr(module, name).detach() for name in own}
         tangent = torch.func.jvp(
             lambda point: torch.func.functional_call(module, point, inputs, kwargs),
             (primal,),
             (own,),
         )[1]
+    if isinstance(module, nn.Embedding) and module.padding_idx is not None:  # it has no gradient
+        tangent = tangent * (inputs[0] != module.padding_idx).unsqueeze(-1)
     wide = torch.promote_types(gradient.dtype, torch.float32)
     return (gradient.to(wide) * tangent.to(wide)).sum(-1)
 

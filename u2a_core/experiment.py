@@ -6,6 +6,7 @@ directory). Only results read `test_prompts` and `mislabelled`, which must influ
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,14 @@ import pandas as pd
 import torch
 
 from u2a_core import params
-from u2a_core.alignment import encoded, load_objective, objective_prompts, smooth_objective
+from u2a_core.alignment import (
+    disagreement,
+    encoded,
+    load_objective,
+    objective_prompts,
+    reward_agreement,
+    smooth_objective,
+)
 from u2a_core.config import Settings
 from u2a_core.data import (
     load_negatives,
@@ -33,6 +41,7 @@ from u2a_core.objectives import Objective, SmoothObjective, score
 from u2a_core.reweight import Scorer
 from u2a_core.types import (
     Batch,
+    Estimate,
     NegativeSet,
     PerSampleLoss,
     PreferencePair,
@@ -59,6 +68,7 @@ class Experiment:
         objective: J.
         pairs: the preference pairs, where the settings name a file of them.
         mislabelled: (n,) the flag of truth, where the settings name a file of it.
+        agreement: how often the reward agrees with the pairs, where it is asked for J.
     """
 
     settings: Settings
@@ -69,6 +79,12 @@ class Experiment:
     objective: Objective
     pairs: tuple[PreferencePair, ...]
     mislabelled: np.ndarray | None
+    agreement: Estimate | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What must be told of the model and the reward, a sentence each."""
+        return (*self.policy.warnings, *disagreement(self.settings, self.agreement))
 
     @property
     def scorer(self) -> Scorer:
@@ -98,7 +114,7 @@ class Experiment:
     @cached_property
     def _measure(self) -> Reward | None:
         spec = self.settings.evaluation.reward or self.settings.objective.reward
-        return load_reward(spec, self.settings.model) if spec else None
+        return load_reward(spec, self.settings.model, self.settings.objective) if spec else None
 
     def evaluate(self) -> pd.DataFrame:
         """Sampled replies to the test prompts, scored: prompt, sample, reply, reward.
@@ -190,8 +206,9 @@ def load_experiment(settings: Settings, last: Experiment | None = None) -> Exper
         vocabulary=policy.model.get_input_embeddings().num_embeddings,  # type: ignore[operator]
     )
     objective = load_objective(settings, policy, asked, pairs)
+    agreement = reward_agreement(settings, pairs)
     return Experiment(
-        settings, policy, negatives, encoding, problem, objective, tuple(pairs), truth
+        settings, policy, negatives, encoding, problem, objective, tuple(pairs), truth, agreement
     )
 
 
@@ -239,4 +256,7 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         else "the trained parameters",
         "device": str(experiment.policy.device),
         "dtype": str(next(experiment.policy.model.parameters()).dtype).removeprefix("torch."),
+        "reward_agreement": None
+        if experiment.agreement is None
+        else dataclasses.asdict(experiment.agreement),
     }

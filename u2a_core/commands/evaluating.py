@@ -197,6 +197,7 @@ def _of_the_model(
     )
     tick(1, 1)
     use_threads(settings.threads, policy.model)
+    inputs.warnings += policy.warnings
     replies = _sampled(inputs, policy)
     others, values = evaluation.likelihoods(policy, sets, settings, inputs.stage)
     if "test" in sets.prompts:
@@ -240,8 +241,8 @@ def _put_rewards(inputs: _Inputs, replies: pd.DataFrame) -> None:
         return
     tick = inputs.stage("rewards")
     tick(0, int(scored.sum()))
-    reward = load_reward(spec, settings.model)
-    if isinstance(reward, RewardModel) and reward.classes == 2:
+    reward = load_reward(spec, settings.model, settings.objective)
+    if isinstance(reward, RewardModel) and reward.classes == 2 and reward.logit < 0:
         inputs.notes.append(
             f"The reward model {spec} has two logits: the reward is the log-odds of class 1."
         )

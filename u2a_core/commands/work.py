@@ -87,6 +87,7 @@ def finish(
         from u2a_core.experiment import describe
 
         report["data"] = describe(experiment) | facts.get("data", {})
+        report["warnings"] = [*experiment.warnings, *facts.get("warnings", [])]
     report = cast("dict[str, Any]", json.loads(json.dumps(report, default=_plain)))
     run.write_report(report)
     return report

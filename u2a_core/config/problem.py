@@ -33,6 +33,15 @@ class ObjectiveSettings(Section):
     reward: str = ""
     """The reward r(x, y): module:function (installed, or module.py beside the settings file), or a
     folder or hub id of a sequence classifier."""
+    reward_template: Annotated[str, Field(title="Reward template")] = ""
+    """How a reward model reads a conversation: empty: by its chat template; plain: "User: …
+    Assistant: …"; pair: prompt and reply as two segments, as encoders do; or the text that it was
+    trained on, with {prompt} and {reply}."""
+    reward_logit: Annotated[int, Field(title="Logit of the reward", ge=-1)] = -1
+    """Which logit of a reward model is the reward, from 0. -1: the only one; of two, their
+    difference, the log-odds of class 1; more need a choice."""
+    reward_device: Annotated[str, Field(title="Device of the reward model")] = ""
+    """Where a reward model computes: cpu, cuda:1, …; empty: with the policy."""
     max_prompts: Annotated[Count, Field(title="Prompts or pairs that measure J")] = 256
     """At most so many prompts (for preference: pairs) measure J, drawn by the seed."""
     splits: Annotated[int, Field(title="Parts for standard errors", ge=0, le=64)] = 8

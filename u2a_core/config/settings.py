@@ -31,11 +31,30 @@ class ModelSettings(Section):
     """The policy and which of its parameters unlearning may move."""
 
     path: str = ""
-    """Local folder or hub id of a causal language model with a chat template."""
+    """Local folder or hub id of a causal language model; owner/name@revision takes a branch, a tag
+    or a commit. The folder of a PEFT adapter is merged into the base that it names."""
+    chat_template: Annotated[Literal["auto", "own", "plain"], Field(title="Chat template")] = "auto"
+    """How conversations are written: own: as the tokenizer says; plain: "User: … Assistant: …";
+    auto: its own, and plain, which is then told, where it has none."""
+    system: Annotated[str, Field(title="System prompt")] = ""
+    """A system prompt for conversations that have none; before the first user turn where the chat
+    template has no system role."""
+    trust_remote_code: Annotated[bool, Field(title="Run the model's own code")] = False
+    """Whether Python code that comes with the models may be run. Read it first."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the weights; auto: bfloat16 on a GPU that has it, else float32."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:1, mps."""
+    quantize: Annotated[Literal["none", "8bit", "4bit"], Field(title="Quantized base")] = "none"
+    """Base weights in 8 or 4 bits (bitsandbytes, on CUDA); with parameters lora and lora_slopes
+    adapter, because quantized weights have no gradient."""
+    attention: Annotated[
+        Literal["auto", "sdpa", "eager", "flash_attention_2"], Field(title="Attention kernel")
+    ] = "auto"
+    """The attention kernel; auto: what transformers chooses for the model."""
+    activation_checkpointing: bool = False
+    """Compute the activations of each layer again in the backward pass of a gradient: less memory,
+    about a third more time. Slopes keep what they contract, and gain nothing."""
     parameters: Literal["full", "last_n", "lora"] = "full"
     """What is trained: all weights, the last layers, or a LoRA adapter."""
     last_layers: Annotated[Count, Field(title="Layers trained, for last_n")] = 1
@@ -54,6 +73,16 @@ class ModelSettings(Section):
     max_length: Annotated[int, Field(title="Longest prompt plus reply (tokens)", ge=0)] = 0
     """Longest prompt plus reply in tokens; longer replies are cut, and counted. 0: the model's
     context, at most 1024."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> ModelSettings:
+        if self.quantize != "none" and (self.parameters, self.lora_slopes) != ("lora", "adapter"):
+            raise ValueError(
+                f"quantize {self.quantize} must go with parameters lora and lora_slopes adapter, "
+                "because quantized weights have no gradient; got parameters "
+                f"{self.parameters} and lora_slopes {self.lora_slopes}"
+            )
+        return self
 
 
 class DataSettings(Section):

@@ -12,6 +12,9 @@ from jinja2 import TemplateError
 from u2a_core.errors import DataError, ModelError
 from u2a_core.types import Batch, Prompt, Sample
 
+_THOUGHTS = "<think>", "</think>"
+"""What thinking models write their thoughts between; ours reply without any."""
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -31,13 +34,12 @@ class EncodingReport:
 
 def prompt_ids(prompts: Sequence[Prompt], tokenizer: Any) -> list[list[int]]:
     """Each prompt rendered by the chat template, up to where the reply begins."""
-    return [_rendered(_turns(prompt), tokenizer, reply_follows=True) for prompt in prompts]
+    return [_tokens(_prompt_text(prompt, tokenizer), tokenizer) for prompt in prompts]
 
 
 def conversation_ids(prompt: Prompt, response: str, tokenizer: Any) -> list[int]:
     """Prompt and response rendered by the chat template, its end-of-turn token included."""
-    turns = [*_turns(prompt), {"role": "assistant", "content": response}]
-    return _rendered(turns, tokenizer, reply_follows=False)
+    return _tokens(_conversation_text(prompt, response, tokenizer), tokenizer)
 
 
 def encode(
@@ -92,28 +94,59 @@ def _prompt_and_response(sample: Sample, tokenizer: Any) -> tuple[int, list[int]
     """Where the response starts, and all ids.
 
     The template renders the whole conversation where the prompt is a prefix of it, so that the
-    end-of-turn token is learned; some templates rewrite earlier turns, and then the response is
-    appended to the prompt.
+    end-of-turn token is learned. Where tokens would grow together over the border, the two parts
+    are tokenized apart, as they are when a reply is sampled. Some templates rewrite earlier turns
+    (an opened block of thoughts); then the response and what follows it come after the prompt.
     """
-    (prompt,) = prompt_ids([sample.prompt], tokenizer)
-    whole = conversation_ids(sample.prompt, sample.response, tokenizer)
+    asked = _prompt_text(sample.prompt, tokenizer)
+    said = _until_end(_conversation_text(sample.prompt, sample.response, tokenizer), tokenizer)
+    prompt, whole = _tokens(asked, tokenizer), _tokens(said, tokenizer)
     if whole[: len(prompt)] == prompt and len(whole) > len(prompt):
         return len(prompt), whole
-    reply = tokenizer(sample.response, add_special_tokens=False)["input_ids"]
+    if said.startswith(asked) and len(said) > len(asked):
+        return len(prompt), [*prompt, *_tokens(said[len(asked) :], tokenizer)]
+    _, found, after = said.rpartition(sample.response.strip())
+    reply = _tokens(sample.response, tokenizer)
+    if found and after:
+        return len(prompt), [*prompt, *reply, *_tokens(after, tokenizer)]
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     return len(prompt), [*prompt, *reply, *end]
+
+
+def _until_end(text: str, tokenizer: Any) -> str:
+    """A conversation without the line break after its end token, where nothing is sampled."""
+    cut = text.rstrip()
+    return cut if any(cut.endswith(end) for end in tokenizer.all_special_tokens) else text
+
+
+def _prompt_text(prompt: Prompt, tokenizer: Any) -> str:
+    """Up to the reply; a block of thoughts that the template opens is closed, empty."""
+    text = _rendered(_turns(prompt), tokenizer, reply_follows=True)
+    if text.rstrip().endswith(_THOUGHTS[0]):
+        return f"{text.rstrip()}\n\n{_THOUGHTS[1]}\n\n"
+    return text
+
+
+def _conversation_text(prompt: Prompt, response: str, tokenizer: Any) -> str:
+    turns = [*_turns(prompt), {"role": "assistant", "content": response}]
+    return _rendered(turns, tokenizer, reply_follows=False)
 
 
 def _turns(prompt: Prompt) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in prompt]
 
 
-def _rendered(turns: list[dict[str, str]], tokenizer: Any, *, reply_follows: bool) -> list[int]:
+def _rendered(turns: list[dict[str, str]], tokenizer: Any, *, reply_follows: bool) -> str:
+    """A conversation by the chat template, without thoughts where it has a mode of thinking."""
     if not tokenizer.chat_template:
         raise ModelError("The tokenizer must have a chat template; got none.")
     try:
         text = tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=reply_follows
+            turns,
+            tokenize=False,
+            add_generation_prompt=reply_follows,
+            enable_thinking=False,
+            thinking=False,
         )
     except TemplateError as error:
         roles = ", ".join(turn["role"] for turn in turns)
@@ -121,5 +154,9 @@ def _rendered(turns: list[dict[str, str]], tokenizer: Any, *, reply_follows: boo
             f"The model's chat template must accept every conversation; got: {error} for the roles "
             f"{roles}, ending in {turns[-1]['content'][-40:]!r}. Change or drop that sample."
         ) from error
+    return str(text)
+
+
+def _tokens(text: str, tokenizer: Any) -> list[int]:
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]  # the template has its own BOS
     return [int(i) for i in ids]

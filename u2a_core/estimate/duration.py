@@ -16,7 +16,7 @@ from u2a_core.estimate.memory import Memory
 from u2a_core.estimate.trace import Trace
 from u2a_core.estimate.workload import Rows
 from u2a_core.models.generation import TOKENS_PER_BATCH
-from u2a_core.models.rewards import ROWS
+from u2a_core.models.scorer import ROWS
 
 SLOWER = 1.6
 """A run takes up to this many times what the rates of single operations give."""

@@ -16,9 +16,7 @@ from u2a_core.estimate.memory import Memory
 from u2a_core.estimate.result import Estimate, Need, Suggestion, verdict
 from u2a_core.estimate.trace import Passes
 from u2a_core.estimate.workload import read_workload
-from u2a_core.models.loading import load_tokenizer
 from u2a_core.models.policy import (
-    check_template,
     choose_device,
     choose_dtype,
     context_of,
@@ -26,6 +24,7 @@ from u2a_core.models.policy import (
     use_threads,
 )
 from u2a_core.models.skeleton import Skeleton, policy_skeleton, reward_skeleton
+from u2a_core.models.templates import chat_tokenizer
 
 COMMANDS = ("gains", "unlearn", "reweight")
 
@@ -41,8 +40,7 @@ def estimate(settings: Settings) -> Estimate:
     """
     if not settings.model.path:
         raise ConfigError("model.path must name a model folder or hub id; got nothing.")
-    tokenizer = load_tokenizer(settings.model.path)
-    check_template(tokenizer, settings.model.path)
+    tokenizer, told = chat_tokenizer(settings.model)
     skeletons = _Skeletons()
     policy = skeletons.policy(settings.model)
     use_threads(settings.threads, policy.skeleton.model)
@@ -64,7 +62,7 @@ def estimate(settings: Settings) -> Estimate:
         needs=needs,
         suggestions=(),
         assumed=work.assumed,
-        warnings=_warnings(settings, policy.skeleton, device),
+        warnings=(*told, *_warnings(settings, policy.skeleton, device)),
     )
     if verdict(found.largest.peak, there_is.free) == "fits":
         return found

@@ -16,7 +16,7 @@ from u2a_core.estimate.result import Part
 from u2a_core.estimate.trace import ACTIVATIONS, GRADIENTS, LOGITS, Passes, Shape, Trace
 from u2a_core.estimate.workload import Workload
 from u2a_core.models.generation import TOKENS_PER_BATCH
-from u2a_core.models.rewards import ROWS
+from u2a_core.models.scorer import ROWS
 
 _RIDGE_VECTORS = 5
 """∇J, u, θ, θ moved, and the gradient on one side, while the neglected curvature is measured."""

@@ -1,7 +1,8 @@
 """Policy and reward model: loading, parameter spaces, generation, saving.
 
 The only part of the core that knows transformers and peft; what it hands out is a plain
-`nn.Module` and a tokenizer. Weights are read from safetensors only, and no remote code is run.
+`nn.Module` and a tokenizer. Weights are read from safetensors only, and a model's own code
+is run only where model.trust_remote_code says so.
 """
 
 from u2a_core.models.encoder import SentenceEncoder
@@ -16,8 +17,10 @@ from u2a_core.models.policy import (
     use_threads,
 )
 from u2a_core.models.rendering import Rendered, render
-from u2a_core.models.rewards import RewardModel, load_function, load_reward
+from u2a_core.models.rewards import load_function, load_reward
 from u2a_core.models.saved import load_saved, save_merged
+from u2a_core.models.scorer import RewardModel
+from u2a_core.models.templates import chat_tokenizer
 
 __all__ = [
     "Generator",
@@ -27,6 +30,7 @@ __all__ = [
     "Rendered",
     "RewardModel",
     "SentenceEncoder",
+    "chat_tokenizer",
     "hide_loading_bars",
     "load_function",
     "load_local_judge",

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from u2a_core.config import ModelSettings
 from u2a_core.errors import ModelError
-from u2a_core.models.loading import load_tokenizer, pretrained
-from u2a_core.models.policy import check_finite, choose_device, context_length
+from u2a_core.models.checks import check_finite
+from u2a_core.models.loading import load_tokenizer, located, pretrained
+from u2a_core.models.policy import choose_device, context_length
 
 _ROWS = 64
 """Texts encoded together."""
@@ -51,9 +52,12 @@ class SentenceEncoder:
         from transformers import AutoModel
 
         device = choose_device(settings.device)
-        model = pretrained(AutoModel, path, torch.float32).to(device).eval()
+        trust = settings.trust_remote_code
+        # a pooler of BERT's kind, which is not used, is often not saved
+        model = pretrained(AutoModel, path, torch.float32, trust=trust, whole=False)
         check_finite(model, path)
-        return cls(model, load_tokenizer(path), _pools_first(path))
+        tokenizer = load_tokenizer(path, trust=trust)
+        return cls(model.to(device).eval(), tokenizer, _pools_first(path))
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "n h"]:
@@ -82,10 +86,10 @@ class SentenceEncoder:
 def _pools_first(path: str) -> bool:
     from transformers.utils.hub import cached_file
 
+    name, where = located(path)
+    asked = {"_raise_exceptions_for_missing_entries": False, **where}
     try:
-        file = cached_file(
-            path, "1_Pooling/config.json", _raise_exceptions_for_missing_entries=False
-        )
+        file = cached_file(name, "1_Pooling/config.json", **asked)
     except OSError:  # a hub that cannot be reached: what is loaded decides
         file = None
     if file is None:

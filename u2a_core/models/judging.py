@@ -13,12 +13,19 @@ from u2a_core.config import ModelSettings
 from u2a_core.data.encode import prompt_ids
 from u2a_core.errors import ModelError
 from u2a_core.models.generation import plain_sampling, stop_ids, until_stop
+from u2a_core.models.loading import load_config, load_tokenizer
 from u2a_core.models.policy import context_length, load_policy
-from u2a_core.models.rewards import RewardModel
+from u2a_core.models.scorer import RewardModel
 from u2a_core.types import Prompt
 
 _HARMFUL = ("unsafe", "harmful", "harm", "toxic", "jailbreak", "violation", "bad")
 """Names of the class that a classifier of harm finds, casefolded."""
+
+_JUDGES = {
+    "parameters": "full", "max_length": 0, "chat_template": "own", "system": "",
+    "quantize": "none", "activation_checkpointing": False,
+}  # fmt: skip
+"""Settings of the policy that are no judge's."""
 
 
 @dataclass(frozen=True)
@@ -91,25 +98,26 @@ class HarmClassifier:
 def load_local_judge(path: str, settings: ModelSettings) -> JudgeModel | HarmClassifier:
     """A judge from a folder or hub id: what its config calls itself decides which.
 
+    A classifier without a chat template reads prompt and reply as two segments.
+
     Raises:
         ModelError: if it cannot be loaded, or its harmful class cannot be told.
     """
-    from transformers import AutoConfig
-
     try:
-        config = AutoConfig.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(
-            f"evaluation.judge must be an address (http…), a model or module:function; {path} "
-            f"does not load: {reason}"
+        config = load_config(path, trust=settings.trust_remote_code)
+    except ModelError as error:
+        raise type(error)(
+            "evaluation.judge must be an address (http…), a model that loads, or module:function. "
+            f"{error}"
         ) from error
     kinds = config.architectures or []
     if not any("SequenceClassification" in kind for kind in kinds):
-        whole = settings.model_copy(update={"path": path, "parameters": "full", "max_length": 0})
-        policy = load_policy(whole)
+        policy = load_policy(settings.model_copy(update={"path": path, **_JUDGES}))
         return JudgeModel(policy.model, policy.tokenizer)
-    return HarmClassifier(RewardModel.load(path, settings), _harmful_class(config, path))
+    harmful = _harmful_class(config, path)
+    has_template = load_tokenizer(path, trust=settings.trust_remote_code).chat_template
+    scored = RewardModel.load(path, settings, template="" if has_template else "pair")
+    return HarmClassifier(scored, harmful)
 
 
 def _harmful_class(config: Any, path: str) -> int:

@@ -1,30 +1,52 @@
-"""Models and tokenizers from a folder or the hub, and what is said where they do not load.
+"""Models and tokenizers from a folder or the hub.
 
-A hub model that needs a login, its terms accepted, another name, or a network each has a sentence
-of its own. The token is read by the hub's library from the environment (`HF_TOKEN`).
+Weights are read from safetensors only. The token, a mirror (`HF_ENDPOINT`), the cache (`HF_HOME`)
+and the offline mode (`HF_HUB_OFFLINE`) are read by the hub's library from the environment.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import torch
 from huggingface_hub import errors as hub
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from u2a_core.config import there
-from u2a_core.errors import AccessError, ModelError, TokenError
+from u2a_core.errors import ModelError
+from u2a_core.models.checks import check_files, incomplete
+from u2a_core.models.refusals import check_reach, load_failed, pickle_only
+
+# transformers would have a service of the hub convert a stranger's pickle, in a pull request
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+
+UNLOADABLE = (
+    *(OSError, ValueError, RuntimeError, ImportError),
+    *(SafetensorError, hub.StrictDataclassError),
+)
+"""What transformers raises for a model that it cannot load."""
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+_ADAPTER = "adapter_config.json"
 
 
-def load_tokenizer(path: str) -> Any:
-    """The tokenizer of a model folder or hub id.
+def located(path: str) -> tuple[str, dict[str, Any]]:
+    """The folder or hub id of `owner/name@revision`, and its revision as a keyword."""
+    name, at, revision = path.rpartition("@")
+    if not at or there(Path(path)):
+        return path, {}
+    return name, {"revision": revision}
+
+
+def load_tokenizer(path: str, *, trust: bool = False) -> Any:
+    """The tokenizer of a model folder or hub id; of an adapter's without one, that of its base.
 
     Raises:
         ModelError: if there is none.
@@ -34,47 +56,102 @@ def load_tokenizer(path: str) -> Any:
     if there(Path(path)) and not any((Path(path) / name).exists() for name in _TOKENIZERS):
         base = adapter_of(path)
         if base:
-            return load_tokenizer(base)
+            return load_tokenizer(base, trust=trust)
         raise ModelError(
             f"The model folder {path} must hold a tokenizer; got none (no tokenizer.json). "
             "Save it there with tokenizer.save_pretrained."
         )
+    check_reach(path)
+    name, where = located(path)
     try:
-        return AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=trust, **where)
+    except UNLOADABLE as error:
+        if base := adapter_of(path):
+            return load_tokenizer(base, trust=trust)
         raise load_failed("tokenizer", path, error) from error
 
 
-def pretrained(family: Any, path: str, dtype: torch.dtype) -> nn.Module:
-    """A model from safetensors; an adapter's folder gives its base model with the adapter merged.
+def load_config(path: str, *, trust: bool = False) -> Any:
+    """The configuration of a model folder or hub id; of an adapter, that of its base.
+
+    Raises:
+        ModelError: if there is none, or the model would run code of its own untrusted.
+    """
+    from transformers import AutoConfig
+
+    check_reach(path)
+    path = adapter_of(path) or path
+    if there(Path(path)) and not there(Path(path) / "config.json"):
+        raise ModelError(
+            f"The model folder {path} must hold config.json; got none. Name the folder that "
+            "model.save_pretrained wrote."
+        )
+    name, where = located(path)
+    try:
+        return AutoConfig.from_pretrained(name, trust_remote_code=trust, **where)
+    except UNLOADABLE as error:
+        raise load_failed("model", path, error) from error
+
+
+def pretrained(
+    family: Any,
+    path: str,
+    dtype: torch.dtype,
+    *,
+    trust: bool = False,
+    whole: bool = True,
+    **options: Any,
+) -> nn.Module:
+    """A model from safetensors; an adapter gives its base model with the adapter merged.
+
+    Args:
+        family: one of transformers' Auto classes.
+        path: folder or hub id.
+        dtype: of the weights.
+        trust: whether code of the model's own may be run.
+        whole: refuses a model some of whose weights are not there, and would be drawn at random.
+        options: of from_pretrained.
 
     Raises:
         ModelError: if there is none that can be loaded.
     """
     base = adapter_of(path)
     if base:
-        return _merged(pretrained(family, base, dtype), path, base)
-    if there(Path(path)) and not there(Path(path) / "config.json"):
-        raise ModelError(
-            f"The model folder {path} must hold config.json; got none. Name the folder that "
-            "model.save_pretrained wrote."
-        )
+        _check_mergeable(path, options)
+        model = pretrained(family, base, dtype, trust=trust, whole=whole, **options)
+        return _merged(model, path, base)
+    load_config(path, trust=trust)  # what is wrong with it has sentences of its own
+    check_files(path)
+    name, where = located(path)
     try:
-        model = family.from_pretrained(path, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError) as error:
+        model, found = family.from_pretrained(
+            name, dtype=dtype, use_safetensors=True, trust_remote_code=trust,
+            output_loading_info=True, **where, **options,
+        )  # fmt: skip
+    except UNLOADABLE as error:
         raise load_failed("model", path, error) from error
+    if whole and found["missing_keys"]:
+        raise incomplete(path, sorted(found["missing_keys"]), model)
     assert isinstance(model, nn.Module)
     return model
 
 
+def _check_mergeable(path: str, options: dict[str, Any]) -> None:
+    if "quantization_config" in options:
+        raise ModelError(
+            f"model.quantize must be given a whole model; got the adapter {path}, which merged "
+            "into quantized weights would be rounded. Merge and save it first."
+        )
+
+
 def adapter_of(path: str) -> str:
-    """The base model that a folder's PEFT adapter was made of; empty if it holds a whole model.
+    """The base model that a PEFT adapter was made of; empty if a folder or id is a whole model.
 
     Raises:
         ModelError: if the adapter does not name a base.
     """
-    file = Path(path) / "adapter_config.json"
-    if not there(file) or there(Path(path) / "config.json"):
+    file = _adapter_file(path)
+    if file is None:
         return ""
     try:
         base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
@@ -88,23 +165,94 @@ def adapter_of(path: str) -> str:
     return str(base)
 
 
-def _merged(model: nn.Module, path: str, base: str) -> nn.Module:
-    """The adapter's terms added to the weights of its base."""
+def _adapter_file(path: str) -> Path | None:
+    """The configuration of an adapter, where a folder or hub id is one and nothing else."""
+    if there(Path(path)):
+        found = Path(path) / _ADAPTER
+        return found if there(found) and not there(Path(path) / "config.json") else None
+    from transformers.utils.hub import cached_file
+
+    name, where = located(path)
+    asked = {"_raise_exceptions_for_missing_entries": False, **where}
+    try:
+        if cached_file(name, "config.json", **asked) is not None:
+            return None
+        file = cached_file(name, _ADAPTER, **asked)
+    except UNLOADABLE:  # a hub that does not answer, or refuses: what is loaded next tells it
+        return None
+    return None if file is None else Path(file)
+
+
+def put_adapter(model: nn.Module, path: str, base: str) -> Any:
+    """An adapter's terms beside the weights of its base.
+
+    Raises:
+        ModelError: if the adapter was made for another model.
+    """
     from peft import PeftConfig, PeftModel
 
+    name, where = located(path)
+    files = [there(Path(path) / f"adapter_model.{kind}") for kind in ("bin", "safetensors")]
+    if there(Path(path)) and files == [True, False]:
+        raise pickle_only(path, "adapter_model.bin")
     try:
-        with warnings.catch_warnings():  # as for load_policy
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
-            adapted: Any = PeftModel.from_pretrained(
-                model, path, config=PeftConfig.from_pretrained(path)
-            )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        with quiet_peft(), warnings.catch_warnings():
+            warnings.filterwarnings("error", "Found missing adapter keys", UserWarning)
+            config = PeftConfig.from_pretrained(name, **where)
+            adapted = PeftModel.from_pretrained(model, name, config=config, **where)
+        _check_adapter(adapted, path)
+    except (*UNLOADABLE, KeyError, UserWarning) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"The adapter {path} must fit its base model {base}; got: {reason} Check "
-            "base_model_name_or_path in its adapter_config.json."
+            f"The adapter {path} must fit its base model {base}; got: {reason} Set model.path to "
+            "the model that the adapter was made of, or base_model_name_or_path in its "
+            "adapter_config.json."
         ) from error
+    return adapted
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Leaves out what peft warns of for nothing."""
+    with warnings.catch_warnings():
+        # it reads a name that transformers has replaced
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        # the adapter of a tied head is a term of its own beside the embedding, and meant so
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
+        # GPT-2's layers are transposed and its head is not; peft tells them apart by itself
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)
+        yield
+
+
+def base_size(adapted: nn.Module) -> int:
+    """How many numbers a model has without its adapter's; 0 where they are packed together."""
+    if getattr(adapted, "is_quantized", False):
+        return 0
+    own = (p for name, p in adapted.named_parameters() if "lora_" not in name)
+    return sum(p.numel() for p in own)
+
+
+def _check_adapter(adapted: Any, path: str) -> None:
+    """Refuses tensors that no layer of the model takes, and a base of another size than then."""
+    from peft import get_peft_model_state_dict
+
+    file, note = Path(path) / "adapter_model.safetensors", Path(path) / "u2a.json"
+    if not there(file):
+        return
+    with safe_open(file, "pt") as stored:
+        names = {name for name in stored.keys() if "lora_" in name}  # noqa: SIM118 - no mapping
+    taken = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    if left := sorted(names - set(taken)):
+        raise ValueError(f"{len(left)} of its tensors belong to no layer of it, first {left[0]}.")
+    size = json.loads(note.read_text(encoding="utf-8")) if there(note) else {}
+    then, now = size.get("base_parameters", 0), base_size(adapted)
+    if then and now and then != now:
+        raise ValueError(f"it was made of a model of {then:,} parameters, and this has {now:,}.")
+
+
+def _merged(model: nn.Module, path: str, base: str) -> nn.Module:
+    """The adapter's terms added to the weights of its base."""
+    adapted = put_adapter(model, path, base)
     head = adapted.get_base_model().get_output_embeddings()
     if hasattr(head, "lora_A") and model.config.tie_word_embeddings:  # type: ignore[union-attr]
         raise ModelError(
@@ -113,71 +261,3 @@ def _merged(model: nn.Module, path: str, base: str) -> nn.Module:
         )
     whole: nn.Module = adapted.merge_and_unload()
     return whole
-
-
-def load_failed(what: str, path: str, error: Exception) -> ModelError:
-    """What a user can do about a tokenizer, configuration or model that does not load."""
-    local = there(Path(path))
-    for cause in () if local else _causes(error):
-        if isinstance(cause, hub.HfHubHTTPError) and (said := _refused(path, cause)):
-            return said
-        if isinstance(cause, hub.RevisionNotFoundError):
-            return ModelError(f"The hub must have the revision of {path}; it has not. Check it.")
-        if isinstance(cause, hub.HFValidationError):
-            return ModelError(
-                f"The model must be a folder or a hub id owner/name; got {path!r}, which is "
-                "neither. Check the path."
-            )
-        if isinstance(cause, _NO_NETWORK):
-            return ModelError(
-                f"{path} must be a folder of this machine, or the hub be within reach; got "
-                f"{_kind(cause)}. Check the path and the connection, or download the "
-                "model elsewhere and name its folder."
-            )
-    reason = " ".join(str(error).split())[:200]
-    return ModelError(f"The {what} at {path} must load; got: {reason} Check the path.")
-
-
-_NO_NETWORK = (hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError, httpx2.TransportError)
-
-
-def _kind(cause: BaseException) -> str:
-    offline = isinstance(cause, hub.OfflineModeIsEnabled)
-    return "the offline mode (HF_HUB_OFFLINE)" if offline else "no connection"
-
-
-def _refused(path: str, cause: hub.HfHubHTTPError) -> ModelError | None:
-    """By the status of the hub's answer."""
-    status, page = cause.response.status_code, f"https://huggingface.co/{path}"
-    if isinstance(cause, hub.GatedRepoError) and status != 401:
-        return AccessError(
-            f"{path} must be opened to you; the hub says 403: its terms are not accepted. Open "
-            f"{page} with the account of your token, accept the terms, then check again."
-        )
-    if isinstance(cause, hub.GatedRepoError) or (status == 401 and not _found_nothing(cause)):
-        return TokenError(
-            f"{path} must be read with a token; the hub says 401: none was given, or it is not "
-            "valid. Enter one on the Model page, or set HF_TOKEN."
-        )
-    if _found_nothing(cause):
-        return TokenError(
-            f"The hub must have the model {path!r}; it has none of this name that it would show "
-            "you. Check the name; for a private model enter a token on the Model page, or set "
-            "HF_TOKEN."
-        )
-    if status == 403:
-        return AccessError(f"{path} must be opened to you; the hub says 403. See {page} .")
-    return None
-
-
-def _found_nothing(cause: Exception) -> bool:
-    return isinstance(cause, hub.RepositoryNotFoundError) and not isinstance(
-        cause, hub.GatedRepoError
-    )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what led to it."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

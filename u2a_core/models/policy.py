@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,12 @@ from torch import nn
 
 from u2a_core import params
 from u2a_core.config import ModelSettings
-from u2a_core.errors import ConfigError, ModelError
-from u2a_core.models.loading import load_tokenizer, pretrained
+from u2a_core.errors import ConfigError
+from u2a_core.models.checks import check_causal, check_finite, check_vocabulary
+from u2a_core.models.kernels import checkpoint_activations, loading_options
+from u2a_core.models.loading import base_size, load_config, pretrained
+from u2a_core.models.templates import chat_tokenizer
+from u2a_core.models.trained import adapted_weights, with_trainable
 
 LONGEST = 1024
 """Tokens of a prompt plus reply where neither the settings nor the model say less."""
@@ -32,11 +35,13 @@ class Policy:
             are the ones that unlearning may move.
         tokenizer: with a chat template.
         settings: how it was loaded.
+        warnings: what must be told of it, a sentence each.
     """
 
     model: nn.Module
     tokenizer: Any
     settings: ModelSettings
+    warnings: tuple[str, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -113,31 +118,29 @@ def load_policy(settings: ModelSettings, *, weights: str = "") -> Policy:
             that both read the same tokens. A base model often has no chat template of its own.
 
     Raises:
-        ModelError: if the folder holds no model, tokenizer or chat template, or NaN weights.
+        ConfigError: if the settings ask for what this machine or model does not have.
+        ModelError: if the folder holds no causal model or tokenizer, or NaN weights.
     """
     from transformers import AutoModelForCausalLM
 
-    if not settings.path:
-        raise ConfigError("model.path must name a model folder or hub id; got nothing.")
+    tokenizer, told = chat_tokenizer(settings)
     device = choose_device(settings.device)
-    tokenizer = load_tokenizer(settings.path)
-    check_template(tokenizer, settings.path)
     dtype = choose_dtype(settings.dtype, device)
-    path = weights or settings.path
-    model = pretrained(AutoModelForCausalLM, path, dtype).to(device).eval()
+    options = loading_options(settings, device, dtype)
+    path, trust = weights or settings.path, settings.trust_remote_code
+    config = load_config(path, trust=trust)
+    check_causal(config, path)
+    _check_context(context_of(config), settings)
+    model = pretrained(AutoModelForCausalLM, path, dtype, trust=trust, **options)
+    if "device_map" not in options:
+        model = model.to(device)
+    model = model.eval()
     check_finite(model, path)
-    _check_vocabulary(model, tokenizer, path)
-    _check_context(model, settings)
-    return Policy(with_trainable(model, settings), tokenizer, settings)
-
-
-def check_template(tokenizer: Any, path: str) -> None:
-    """Refuses a tokenizer that does not know how a conversation is written."""
-    if not tokenizer.chat_template:
-        raise ModelError(
-            f"The tokenizer of {path} must have a chat template; got none. "
-            "Add chat_template.jinja to the folder, or use the chat version of the model."
-        )
+    told += check_vocabulary(model, tokenizer, path)
+    model = with_trainable(model, settings)
+    if settings.activation_checkpointing:
+        checkpoint_activations(model)
+    return Policy(model, tokenizer, settings, told)
 
 
 def hide_loading_bars() -> None:
@@ -147,25 +150,6 @@ def hide_loading_bars() -> None:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def check_finite(model: nn.Module, path: str) -> None:
-    """Refuses a model with NaN or infinite weights."""
-    for name, parameter in model.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            raise ModelError(
-                f"The model's weights must be finite; got NaN or infinity in {name} of {path}. "
-                "Download or save the model again."
-            )
-
-
-def _check_vocabulary(model: nn.Module, tokenizer: Any, path: str) -> None:
-    embedding = model.get_input_embeddings()  # type: ignore[operator]
-    if len(tokenizer) > embedding.num_embeddings:
-        raise ModelError(
-            f"The model must have an embedding for each of the tokenizer's {len(tokenizer)} "
-            f"tokens; got {embedding.num_embeddings} in {path}. Use the model's own tokenizer."
-        )
-
-
 def context_length(model: nn.Module) -> int | None:
     """The most tokens that the model's positions allow, where its config says so."""
     return context_of(getattr(model, "config", None))
@@ -173,7 +157,8 @@ def context_length(model: nn.Module) -> int | None:
 
 def context_of(config: Any) -> int | None:
     """The same of a configuration."""
-    found = getattr(config, "max_position_embeddings", None)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    found = getattr(text, "max_position_embeddings", None)
     return int(found) if found else None
 
 
@@ -182,58 +167,12 @@ def length_limit(settings: ModelSettings, context: int | None) -> int:
     return settings.max_length or min(context or LONGEST, LONGEST)
 
 
-def _check_context(model: nn.Module, settings: ModelSettings) -> None:
-    context = context_length(model)
+def _check_context(context: int | None, settings: ModelSettings) -> None:
     if context is not None and settings.max_length > context:
         raise ConfigError(
             f"model.max_length must be at most the model's context of {context} tokens; got "
             f"{settings.max_length}. Set model.max_length to {context}: longer replies are cut."
         )
-
-
-def with_trainable(model: nn.Module, settings: ModelSettings) -> nn.Module:
-    """Marks the parameters that unlearning may move; wraps the model for LoRA."""
-    if settings.parameters == "lora":
-        from peft import LoraConfig, get_peft_model
-
-        config = LoraConfig(
-            r=settings.lora_rank,
-            lora_alpha=settings.lora_alpha,
-            target_modules=_linear_layers(model) if settings.lora_head else "all-linear",
-            task_type="CAUSAL_LM",
-        )
-        with warnings.catch_warnings():  # peft reads a name that transformers has replaced
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            # the adapter of a tied head is a term of its own beside the embedding, and meant so
-            warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
-            return get_peft_model(model, config).eval()
-    model.requires_grad_(settings.parameters == "full")
-    if settings.parameters == "last_n":
-        layers = max(
-            (m for m in model.modules() if isinstance(m, nn.ModuleList)), key=len, default=None
-        )
-        if layers is None or len(layers) < settings.last_layers:
-            raise ConfigError(
-                f"model.last_layers must be at most the model's {len(layers or ())} layers; "
-                f"got {settings.last_layers}."
-            )
-        for layer in list(layers)[-settings.last_layers :]:
-            layer.requires_grad_(True)
-    return model
-
-
-def adapted_weights(model: nn.Module) -> tuple[str, ...]:
-    """Names of the frozen weights to which an adapter adds."""
-    # by identity: a tied output embedding bears the name of the input's
-    layers = [m.base_layer for m in model.modules() if hasattr(m, "lora_A")]
-    own = {id(getattr(layer, "weight", None)) for layer in layers}
-    return tuple(name for name, p in model.named_parameters() if id(p) in own)
-
-
-def _linear_layers(model: nn.Module) -> list[str]:
-    """The last parts of the names of all linear layers, the output embedding included."""
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    return sorted({name.rpartition(".")[2] for name in linear})
 
 
 def save_policy(policy: Policy, folder: Path, *, provenance: dict[str, Any]) -> None:
@@ -244,4 +183,6 @@ def save_policy(policy: Policy, folder: Path, *, provenance: dict[str, Any]) -> 
     model.save_pretrained(folder, safe_serialization=True, **only)
     policy.tokenizer.save_pretrained(folder)
     note = {**provenance, "parameters": len(params.trainable(policy.model))}
+    if only:
+        note["base_parameters"] = base_size(model)
     (folder / "u2a.json").write_text(json.dumps(note, indent=2), encoding="utf-8")

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from u2a_core.config import DataSettings, SetName, Settings, there
+from u2a_core.config import DataSettings, SetName, Settings
 from u2a_core.data import load_negatives, load_preferences, load_prompts, load_retain
 from u2a_core.data.encode import encode, prompt_ids
-from u2a_core.errors import ConfigError, DataError, ModelError
-from u2a_core.models.loading import load_tokenizer
+from u2a_core.errors import DataError
+from u2a_core.models.loading import load_config
 from u2a_core.models.policy import context_of, length_limit
+from u2a_core.models.templates import chat_tokenizer
 from u2a_core.types import Prompt, Sample
 
 Kind: TypeAlias = Literal["prompt", "response", "cut"]
@@ -63,27 +63,14 @@ def render(settings: Settings, count: int) -> list[Rendered]:
     Raises:
         ConfigError, ModelError: if there is no model, tokenizer or chat template.
     """
-    if not settings.model.path:
-        raise ConfigError("model.path must name a model folder or hub id; got nothing.")
-    tokenizer = load_tokenizer(settings.model.path)
-    limit = length_limit(settings.model, context_of(_config(settings.model.path)))
+    tokenizer, _ = chat_tokenizer(settings.model)
+    config = load_config(settings.model.path, trust=settings.model.trust_remote_code)
+    limit = length_limit(settings.model, context_of(config))
     shown = []
     for name, number, reply, sample in _samples(settings.data, count):
         ids, start = _ids(sample, reply, tokenizer)
         shown.append(_rendered((name, number, reply), ids, start, limit, tokenizer))
     return shown
-
-
-def _config(path: str) -> Any:
-    from transformers import AutoConfig
-
-    if there(Path(path)) and not there(Path(path) / "config.json"):
-        raise ModelError(f"The model folder {path} must hold config.json; got none.")
-    try:
-        return AutoConfig.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"The model at {path} must have a configuration; got: {reason}") from error
 
 
 def _samples(data: DataSettings, count: int) -> Iterator[tuple[SetName, int, str, Sample]]:

@@ -1,4 +1,4 @@
-"""r(x, y): a function of the user's, or a sequence classifier."""
+"""r(x, y): a function of the user's, or a reward model (`scorer`)."""
 
 from __future__ import annotations
 
@@ -7,28 +7,26 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-from torch import nn
-
-from u2a_core.config import ModelSettings, there
-from u2a_core.data.encode import conversation_ids
+from u2a_core.config import ModelSettings, ObjectiveSettings, there
 from u2a_core.errors import ConfigError, ModelError, U2AError
-from u2a_core.models.loading import load_tokenizer, pretrained
-from u2a_core.models.policy import check_finite, choose_device, choose_dtype
-from u2a_core.types import Reward, user_prompt
-
-ROWS = 256
-"""Rows scored together."""
+from u2a_core.models.scorer import RewardModel
+from u2a_core.types import Reward
 
 
-def load_reward(spec: str, settings: ModelSettings) -> Reward:
+def load_reward(
+    spec: str, settings: ModelSettings, objective: ObjectiveSettings | None = None
+) -> Reward:
     """r(x, y) from `module:function`, or from a sequence classifier's folder or hub id.
+
+    Args:
+        spec: the setting that names it.
+        settings: device and number format, of the policy.
+        objective: how a classifier is read: its template, logit and device.
 
     Raises:
         ModelError: if it cannot be loaded.
@@ -41,13 +39,19 @@ def load_reward(spec: str, settings: ModelSettings) -> Reward:
         )
     if ":" in spec and not there(Path(spec)):
         return _reward_function(spec)
-    return _reward_model(spec, settings)
+    found = objective or ObjectiveSettings()
+    return _reward_model(
+        spec, settings, found.reward_template, found.reward_logit, found.reward_device
+    )
 
 
 @lru_cache(maxsize=2)
-def _reward_model(spec: str, settings: ModelSettings) -> RewardModel:
+def _reward_model(
+    spec: str, settings: ModelSettings, template: str, logit: int, device: str
+) -> RewardModel:
     """The classifier, once in memory however many ask for it: J, the evaluation, the next arm."""
-    return RewardModel.load(spec, settings)
+    placed = settings.model_copy(update={"device": device} if device else {})
+    return RewardModel.load(spec, placed, template=template, logit=logit)
 
 
 def _reward_function(spec: str) -> Reward:
@@ -108,61 +112,3 @@ def _module_of(file: str) -> ModuleType:
     sys.modules[spec.name] = module  # a dataclass looks its module up there
     spec.loader.exec_module(module)
     return module
-
-
-@dataclass(frozen=True)
-class RewardModel:
-    """A sequence classifier as r(x, y): its logit, or the log-odds of class 1 where it has two."""
-
-    model: nn.Module
-    tokenizer: Any
-
-    @classmethod
-    def load(cls, path: str, settings: ModelSettings) -> RewardModel:
-        """From a folder or hub id, onto the policy's device."""
-        from transformers import AutoModelForSequenceClassification
-
-        device = choose_device(settings.device)
-        dtype = choose_dtype(settings.dtype, device)
-        model = pretrained(AutoModelForSequenceClassification, path, dtype).to(device).eval()
-        check_finite(model, path)
-        return cls(model, load_tokenizer(path))
-
-    @property
-    def classes(self) -> int:
-        """How many logits it has: of two, the reward is their difference."""
-        config: Any = self.model.config
-        return int(config.num_labels)
-
-    @torch.no_grad()
-    def __call__(self, prompts: Sequence[str], replies: Sequence[str]) -> list[float]:
-        """One score per pair, through the reward model's own chat template."""
-        return _logit(self.logits(prompts, replies)).tolist()
-
-    @torch.no_grad()
-    def logits(self, prompts: Sequence[str], replies: Sequence[str]) -> torch.Tensor:
-        """(pairs, classes) the logits, in float32 on the CPU."""
-        found: list[torch.Tensor] = []
-        device = next(self.model.parameters()).device
-        pad = self.tokenizer.pad_token_id or 0
-        ids = [
-            conversation_ids(user_prompt(prompt), reply, self.tokenizer)
-            for prompt, reply in zip(prompts, replies, strict=True)
-        ]
-        for start in range(0, len(ids), ROWS):
-            rows = ids[start : start + ROWS]
-            width = max(len(row) for row in rows)
-            tokens = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
-            mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-            out = self.model(input_ids=tokens.to(device), attention_mask=mask.to(device))
-            found.append(out.logits.float().cpu())
-        return torch.cat(found)
-
-
-def _logit(logits: torch.Tensor) -> torch.Tensor:
-    classes = logits.shape[1]
-    if classes > 2:
-        raise ModelError(
-            f"A reward model must have one or two logits; got {classes}. Use another model."
-        )
-    return logits[:, 0] if classes == 1 else logits[:, 1] - logits[:, 0]

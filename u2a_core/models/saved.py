@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from u2a_core.config import ModelSettings, there
-from u2a_core.errors import ModelError
-from u2a_core.models.policy import Policy, check_finite, load_policy
+from u2a_core.models.checks import check_finite
+from u2a_core.models.loading import put_adapter
+from u2a_core.models.policy import Policy, load_policy
 
 
 def load_saved(settings: ModelSettings, folder: Path, *, weights: str = "") -> Policy:
@@ -26,23 +26,12 @@ def load_saved(settings: ModelSettings, folder: Path, *, weights: str = "") -> P
     Raises:
         ModelError: if it cannot be loaded, or its adapter does not fit the original model.
     """
-    whole = settings.model_copy(update={"parameters": "full"})
+    whole = settings.model_copy(update={"parameters": "full"})  # an adapter comes by itself
     if not there(folder / "adapter_config.json"):
         return load_policy(whole.model_copy(update={"path": str(folder)}))
-    from peft import PeftModel
-
     policy = load_policy(whole, weights=weights)
-    try:
-        with warnings.catch_warnings():  # as for load_policy
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
-            model = PeftModel.from_pretrained(policy.model, folder).eval()
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(
-            f"The adapter {folder} must fit the model {settings.path}; got: {reason} Set "
-            "model.path to the model that the run was made of."
-        ) from error
+    base = weights or settings.path
+    model: nn.Module = put_adapter(policy.model, str(folder), base).eval()
     model.requires_grad_(False)
     check_finite(model, str(folder))
     return dataclasses.replace(policy, model=model)
@@ -64,8 +53,8 @@ def save_merged(settings: ModelSettings, adapter: Path, folder: Path, *, weights
     Raises:
         ModelError: if the adapter cannot be loaded.
     """
-    on_cpu = settings.model_copy(update={"device": "cpu"})
-    policy = load_saved(on_cpu, adapter, weights=weights)
+    whole_numbers = {"device": "cpu", "quantize": "none", "activation_checkpointing": False}
+    policy = load_saved(settings.model_copy(update=whole_numbers), adapter, weights=weights)
     peft: Any = policy.model
     untied = _untied(peft.get_base_model())
     whole, beside = peft.merge_and_unload(), folder.with_name(f".{folder.name}")

@@ -19,8 +19,11 @@ from u2a_core import params
 from u2a_core.config import ModelSettings
 from u2a_core.errors import ModelError
 from u2a_core.losses import output_embedding, projecting_only
-from u2a_core.models.loading import adapter_of, load_failed
-from u2a_core.models.policy import adapted_weights, choose_device, choose_dtype, with_trainable
+from u2a_core.models.checks import check_causal
+from u2a_core.models.loading import UNLOADABLE, load_config
+from u2a_core.models.policy import choose_device, choose_dtype
+from u2a_core.models.refusals import load_failed
+from u2a_core.models.trained import adapted_weights, with_trainable
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,9 @@ def policy_skeleton(settings: ModelSettings) -> Skeleton:
     from transformers import AutoModelForCausalLM
 
     device = choose_device(settings.device)
-    model = _shapes(AutoModelForCausalLM, settings.path, choose_dtype(settings.dtype, device))
+    config = load_config(settings.path, trust=settings.trust_remote_code)
+    check_causal(config, settings.path)
+    model = _shapes(AutoModelForCausalLM, config, settings, choose_dtype(settings.dtype, device))
     with torch.device("meta"):
         model = with_trainable(model, settings)
     theta = tuple(params.trainable(model))
@@ -150,23 +155,24 @@ def reward_skeleton(path: str, settings: ModelSettings) -> Skeleton:
     from transformers import AutoModelForSequenceClassification
 
     dtype = choose_dtype(settings.dtype, choose_device(settings.device))
-    mode = FakeTensorMode()
-    return Skeleton(_faked(_shapes(AutoModelForSequenceClassification, path, dtype), mode), mode)
+    own = settings.model_copy(update={"path": path, "attention": "auto"})
+    config = load_config(path, trust=settings.trust_remote_code)
+    mode, family = FakeTensorMode(), AutoModelForSequenceClassification
+    return Skeleton(_faked(_shapes(family, config, own, dtype), mode), mode)
 
 
-def _shapes(family: Any, path: str, dtype: torch.dtype) -> nn.Module:
-    """A model on the meta device; of an adapter's folder, the model that it belongs to."""
-    from transformers import AutoConfig
-
-    base = adapter_of(path)
+def _shapes(family: Any, config: Any, settings: ModelSettings, dtype: torch.dtype) -> nn.Module:
+    """A model on the meta device."""
+    kernel = {} if settings.attention == "auto" else {"attn_implementation": settings.attention}
     try:
-        config = AutoConfig.from_pretrained(base or path)
         with torch.device("meta"):
-            model = family.from_config(config, dtype=dtype).eval()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise load_failed("model", base or path, error) from error
+            model = family.from_config(
+                config, dtype=dtype, trust_remote_code=settings.trust_remote_code, **kernel
+            ).eval()
+    except UNLOADABLE as error:
+        raise load_failed("model", settings.path, error) from error
     if not isinstance(model, nn.Module):
-        raise ModelError(f"{path} must be a model of {family.__name__}; got {type(model)}.")
+        raise ModelError(f"{settings.path} must be a model; got {type(model)}.")
     return model
 
 
