@@ -141,6 +141,7 @@ def test_what_sets_share_is_counted(tmp_path: Path):
     found = inspect_data(settings.data, settings.evaluation).overlaps
     assert [(o.name, o.other, o.shared, o.of) for o in found] == [
         ("retain", "negatives", 2, 3),
+        ("retain", "preferences", 2, 3),
         ("preferences", "negatives", 3, 3),
         ("prompts", "negatives", 1, 2),
         ("outsiders", "negatives", 1, 1),

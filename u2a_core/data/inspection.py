@@ -217,7 +217,7 @@ def _filled(report: DataReport, tally: Tally, sha256: str) -> DataReport:
 def _recognized(reads: Mapping[str, str]) -> dict[Part, str]:
     """Part → the first column that is read as it."""
     known: tuple[Part, ...] = get_args(Part)
-    first = {read: column for column, read in reversed(reads.items())}
+    first = {read: column for column, read in reversed(list(reads.items()))}
     return {part: first[part] for part in known if part in first}
 
 

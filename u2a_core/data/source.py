@@ -63,7 +63,7 @@ class Source:
             DataError: if the file cannot be read, or is empty.
         """
         self.path, self.kind = path, kind
-        self.named = {part: column for part, column in (named or {}).items() if part != "format"}
+        self.named: Named = {p: column for p, column in (named or {}).items() if p != "format"}
         stream = stream_records(path)
         self.container, self.marked = stream.container, stream.marked
         begun = list(islice(stream.events, LOOKED_AT))

@@ -49,7 +49,7 @@ class Reason(NamedTuple):
 
     outcome: Outcome
     reason: str
-    count: int
+    records: int
     line: int
 
 
@@ -127,10 +127,10 @@ class Tally:
     def reasons(self) -> tuple[Reason, ...]:
         """Why records are not used, or look odd; the most frequent first."""
         found = [
-            Reason(outcome, reason, count, line)
-            for (outcome, reason), (count, line) in self._reasons.items()
+            Reason(outcome, reason, records, line)
+            for (outcome, reason), (records, line) in self._reasons.items()
         ]
-        return tuple(sorted(found, key=lambda reason: -reason.count))
+        return tuple(sorted(found, key=lambda reason: -reason.records))
 
     @property
     def median_length(self) -> float:
