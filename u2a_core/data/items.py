@@ -29,14 +29,7 @@ def by_columns(record: Record, kind: Kind, parts: Mapping[Part, str]) -> Entry:
         better, worse = (Reply(record[parts[s]], parts[s]) for s in ("chosen", "rejected"))
         return Entry(_cell(record, parts), pairs=((better, worse),), asked=_asked_in(parts))
     if kind == "prompts":
-        if "prompt" not in parts and "messages" not in parts:
-            raise Unusable("has no column prompt, instruction, question or messages")
-        column = "prompt" if "prompt" in parts else "messages"
-        reply = Reply(record.get(parts.get("messages", "")), "messages")
-        return Entry(
-            _cell(record, parts), good=() if column == "prompt" else (reply,),
-            asked=_asked_in(parts),
-        )  # fmt: skip
+        return _asked_alone(record, parts)
     column = parts.get("messages", parts.get("response", ""))
     if not column:
         raise Unusable("has no columns of an accepted schema")
@@ -46,6 +39,16 @@ def by_columns(record: Record, kind: Kind, parts: Mapping[Part, str]) -> Entry:
     if column in ("chosen", "rejected") and "chosen" in record and "rejected" in record:
         pairs = ((Reply(record["chosen"], "chosen"), Reply(record["rejected"], "rejected")),)
     return Entry(prompt, (reply,), (reply,), pairs, _asked_in(parts))
+
+
+def _asked_alone(record: Record, parts: Mapping[Part, str]) -> Entry:
+    if "prompt" in parts:
+        return Entry(_cell(record, parts), asked=_asked_in(parts))
+    if "messages" in parts:
+        return Entry(good=(Reply(record[parts["messages"]], "messages"),))
+    if isinstance(record.get("chosen"), list):  # of a pair without a prompt of its own
+        return Entry(good=(Reply(record["chosen"], "chosen"),))
+    raise Unusable("has no column prompt, instruction, question or messages")
 
 
 def _asked_in(parts: Mapping[Part, str]) -> str:

@@ -131,8 +131,17 @@ def _goes_on(file: Path, line: int, raw: bytes) -> bool:
 def _inside(whole: Any) -> Any:
     """The records of an envelope; of any other object itself."""
     (key, inner), *others = whole.items() or [("", None)]
-    envelope = not others and key not in CONVERSATIONS and isinstance(inner, list)
-    return inner if envelope else [whole]
+    if others or key in CONVERSATIONS or not isinstance(inner, list) or _turns(inner):
+        return [whole]
+    return inner
+
+
+def _turns(entries: list[Any]) -> bool:
+    """Whether a list is a conversation, and so the cell of a record."""
+    return bool(entries) and all(
+        isinstance(turn, dict) and (turn.keys() >= {"role", "content"} or "from" in turn)
+        for turn in entries
+    )
 
 
 def _json_lines(file: Path) -> Iterator[Numbered | Fault]:

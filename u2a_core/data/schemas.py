@@ -153,7 +153,14 @@ def affirmative(value: Cell) -> bool:
 
 def hh_rlhf(record: Record) -> Entry:
     """Two whole dialogues as texts, apart in the last reply."""
-    return _preferred(record, turns=dialogue)
+    return _preferred(record, turns=_answered)
+
+
+def _answered(cell: Cell) -> list[dict[str, str]]:
+    turns = dialogue(cell)
+    if turns[-1]["role"] != "assistant":
+        raise Unusable("a dialogue must end with a turn of the Assistant")
+    return turns
 
 
 def scored(record: Record) -> Entry:
