@@ -22,7 +22,6 @@ from u2a_core.types import Fault
 EVALUATED: tuple[SetName, ...] = ("harmful", "benign", "reference", "questions", "outsiders")
 """Sets that only `u2a evaluate` reads."""
 
-_HEAD = 5
 _MOST_COLUMNS = 40
 _PREVIEW = 2
 _INSIDE = ("lengths", "rows")
@@ -191,7 +190,7 @@ def _inspected(name: SetName, source: Source, sink: Sink) -> tuple[DataReport, K
         columns=tuple(map(beginning, source.columns))[:_MOST_COLUMNS],
         reads=source.reads,
         recognized=_recognized(source.reads),
-        head=tuple(_cells(record) for record in source.head[:_HEAD]),
+        head=tuple(_cells(record) for record in source.head),
         error=error,
     )
     return (report, Keys()) if error else (_filled(report, tally, sha256), tally.keys)

@@ -29,6 +29,7 @@ Named: TypeAlias = Mapping[Part, str]
 
 LOOKED_AT = 200
 """Records at the beginning of a file that tell its format."""
+_HEAD = 5
 _MOST_COLUMNS = 10_000
 """Names of columns that are remembered; a file of records may have new ones in each."""
 
@@ -67,20 +68,21 @@ class Source:
         stream = stream_records(path)
         self.container, self.marked = stream.container, stream.marked
         begun = list(islice(stream.events, LOOKED_AT))
-        self.head = [event[1] for event in begun if not isinstance(event, Fault)]
-        self.format = self._format((named or {}).get("format"))
+        records = [event[1] for event in begun if not isinstance(event, Fault)]
+        self.head = records[:_HEAD]
+        self.format = self._format((named or {}).get("format"), records)
         self.columns: dict[str, None] = {}
         self.records = 0
         self._events = chain(begun, stream.events)
 
-    def _format(self, asked: str | None) -> FormatName | None:
+    def _format(self, asked: str | None, records: Sequence[Record]) -> FormatName | None:
         known = next((name for name in FORMATS if name == asked), None)
         if known is not None:
             self.named = {**named_columns(known), **self.named}
             return known
         if set(self.named) - set(BESIDE):
             return None
-        return detect([_lowered(record) for record in self.head])
+        return detect([_lowered(record) for record in records])
 
     def __iter__(self) -> Iterator[tuple[int, Item] | Remark]:
         """Items with their lines, and remarks, in the order of the file.
