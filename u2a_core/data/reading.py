@@ -30,7 +30,7 @@ Numbered: TypeAlias = tuple[int, Record]
 
 _ENDINGS = (".jsonl", ".json", ".csv", ".parquet", ".txt")
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(:[\w.-]+)?$")
-_ROWS = 256
+_ROWS = 64
 csv.field_size_limit(2**31 - 1)  # a cell may hold a long conversation
 
 
