@@ -70,6 +70,11 @@ def flag(value: Cell) -> bool | None:
     return False if word in ("false", "no", "0", "0.0") else None
 
 
+def is_flag(value: Cell) -> bool:
+    """Whether it is true or false; a number is a class of another kind of label."""
+    return isinstance(value, bool) or (isinstance(value, str) and flag(value) is not None)
+
+
 def number(value: Cell) -> float | None:
     """A number, however a file writes it; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):

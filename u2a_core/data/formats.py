@@ -14,7 +14,7 @@ from typing import get_args
 
 from u2a_core.config import FormatName, Part
 from u2a_core.data import schemas
-from u2a_core.data.entries import Entry
+from u2a_core.data.entries import Entry, is_flag
 from u2a_core.data.files import Record
 
 
@@ -71,7 +71,7 @@ def _is_chat(record: Record) -> bool:
 
 
 def _is_labelled(record: Record) -> bool:
-    return schemas.is_flag(record.get("label", record.get("kto_tag")))
+    return is_flag(record.get("label", record.get("kto_tag")))
 
 
 _PAIR: Mapping[str, Part | str] = {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}

@@ -257,11 +257,6 @@ def muse(record: Record) -> Entry:
     return Entry(record["prompt"], (reply,), (reply,), without=_NO_PAIRS)
 
 
-def is_flag(value: Cell) -> bool:
-    """Whether it is true or false; a number is a class of another kind of label."""
-    return isinstance(value, bool) or (isinstance(value, str) and flag(value) is not None)
-
-
 def _conversation(record: Record) -> Cell:
     turns = first_of(record, "conversations", "messages")
     return [*_system(record), *turns] if isinstance(turns, list) else turns

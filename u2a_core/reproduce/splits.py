@@ -56,9 +56,7 @@ def split_pairs(
 ) -> dict[str, list[dict[str, Any]]]:
     """The files of an experiment by name: mixture, negatives, preferences, test_prompts, truth, ….
 
-    All pairs of a prompt are in one part, so that nothing learned is tested. A reply that another
-    pair prefers is no negative: where a prompt has several pairs, one's rejected may be another's
-    chosen reply.
+    All pairs of a prompt are in one part, so that nothing learned is tested.
 
     Args:
         pairs: the data set, of any format that gives pairs.
@@ -76,12 +74,7 @@ def split_pairs(
     asked, tested, learned = _parts(pairs, split, draw)
     cut = round(len(learned) * split.negative)
     bad, good = learned[:cut], learned[cut:]
-    preferred = {(pair.prompt, pair.chosen) for pair in learned}
-    flagged = [
-        pair
-        for pair in bad[: round(cut * split.forget)]
-        if (pair.prompt, pair.rejected) not in preferred
-    ]
+    flagged = _never_preferred(bad[: round(cut * split.forget)], learned)
     negatives, truth = _negatives(flagged, good, most=most, mistaken=mistaken, draw=draw)
     learned_as = [(pair, pair.chosen) for pair in good] + [(pair, pair.rejected) for pair in bad]
     mixture = [*(_sample(pair, reply) for pair, reply in learned_as), *skill]
@@ -122,6 +115,16 @@ def _parts(
         )
     draw.shuffle(learned)
     return asked, tested, learned
+
+
+def _never_preferred(
+    flagged: Sequence[PreferencePair], pairs: Sequence[PreferencePair]
+) -> list[PreferencePair]:
+    """Those whose rejected reply is the chosen one of no pair: of several replies to a prompt one
+    may be worse than another, and still be preferred to a third.
+    """
+    preferred = {(pair.prompt, pair.chosen) for pair in pairs}
+    return [pair for pair in flagged if (pair.prompt, pair.rejected) not in preferred]
 
 
 def write_split(folder: Path, files: dict[str, list[dict[str, Any]]]) -> dict[str, Path]:
