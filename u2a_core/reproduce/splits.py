@@ -120,11 +120,21 @@ def _parts(
 def _never_preferred(
     flagged: Sequence[PreferencePair], pairs: Sequence[PreferencePair]
 ) -> list[PreferencePair]:
-    """Those whose rejected reply is the chosen one of no pair: of several replies to a prompt one
-    may be worse than another, and still be preferred to a third.
+    """Those whose rejected reply is the chosen one of no pair.
+
+    Of several replies to a prompt one may be worse than another, and be preferred to a third.
+
+    Raises:
+        DataError: if there are none.
     """
     preferred = {(pair.prompt, pair.chosen) for pair in pairs}
-    return [pair for pair in flagged if (pair.prompt, pair.rejected) not in preferred]
+    found = [pair for pair in flagged if (pair.prompt, pair.rejected) not in preferred]
+    if not found:
+        raise DataError(
+            "The preference pairs must have rejected replies that no other pair prefers; got none. "
+            "Give other pairs."
+        )
+    return found
 
 
 def write_split(folder: Path, files: dict[str, list[dict[str, Any]]]) -> dict[str, Path]:
