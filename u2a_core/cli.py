@@ -36,8 +36,7 @@ usage: u2a COMMAND [CONFIG.yaml] [--section.field VALUE ...] [--out DIR] [--resu
   app         the workbench in the browser
   demo        the main job on the embedded scenario: gains, reweighting, unlearning, comparison
   build-demo  make the embedded scenario again (trains its models; minutes)
-  data        the data of a config: formats, counts, faults by line, what sets share; --preview N
-              samples as tokens, --faults FILE for all that is not used
+  data        the data of a config: counts, faults by line, what sets share; --preview N tokens
   estimate    memory and time of the commands on a config, before anything is loaded
   gains       the marginal gain of every negative sample
   impact      impact curves: what unlearning one sample alone changes, predicted and measured

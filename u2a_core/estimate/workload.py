@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from u2a_core.config import DataSettings, Settings
+from u2a_core.config import DataSettings, SetName, Settings
 from u2a_core.data import load_negatives, load_preferences, load_prompts, load_retain
 from u2a_core.data.encode import Encoded, encode, prompt_ids
 from u2a_core.estimate.trace import Shape
-from u2a_core.types import PreferencePair, Prompt, Sample
+from u2a_core.types import Prompt, Sample
 
 _T = TypeVar("_T")
 _MEASURED = 500
@@ -91,21 +91,6 @@ class Workload:
         return Rows(tuple((p, p + new) for p in self.asked for _ in range(samples)))
 
 
-def _loaded(data: DataSettings) -> tuple[list[Sample], list[Sample], list[PreferencePair]]:
-    """Negatives, retain set and pairs, as far as they are named."""
-    negatives, retain, pairs = (data.columns_of(n) for n in ("negatives", "retain", "preferences"))
-    return (
-        list(load_negatives(data.negatives, columns=negatives).samples) if data.negatives else [],
-        load_retain(data.retain, columns=retain)[0] if data.retain else [],
-        load_preferences(data.preferences, columns=pairs)[0] if data.preferences else [],
-    )
-
-
-def _prompts(data: DataSettings, name: Literal["objective_prompts", "prompts"]) -> list[Prompt]:
-    path = getattr(data, name)
-    return load_prompts(path, columns=data.columns_of(name))[0] if path else []
-
-
 def read_workload(settings: Settings, tokenizer: Any, longest: int) -> Workload:
     """What the files that the settings name hold.
 
@@ -119,7 +104,7 @@ def read_workload(settings: Settings, tokenizer: Any, longest: int) -> Workload:
     """
     data, most = settings.data, settings.objective.max_prompts
     measure = _Measure(tokenizer, longest)
-    negatives, retain, pairs = _loaded(data)
+    negatives, retain, pairs = (_of(data, n) for n in ("negatives", "retain", "preferences"))
     assumed = [] if negatives else [f"{_ASSUMED} negatives of {longest} tokens"]
     compared = _every(pairs, most) if settings.objective.kind != "sampled_reward" else []
     replies = [
@@ -132,14 +117,12 @@ def read_workload(settings: Settings, tokenizer: Any, longest: int) -> Workload:
         rows, assumed = _full(2 * most, longest), [*assumed, f"{most} pairs of {longest} tokens"]
     asked: tuple[int, ...] = ()
     if settings.objective.kind == "sampled_reward":
-        given = _prompts(data, "objective_prompts") or [
-            item.prompt for item in (pairs or negatives)
-        ]
+        given = _of(data, "objective_prompts") or [item.prompt for item in (pairs or negatives)]
         asked = measure.prompts(_every(list(dict.fromkeys(given)), most))
         if not asked:
             asked = (longest // 2,) * most
             assumed.append(f"{most} prompts of {longest // 2} tokens")
-    test = measure.prompts(_prompts(data, "prompts"))
+    test = measure.prompts(_of(data, "prompts"))
     return Workload(
         negatives=measure.rows(negatives) if negatives else _full(_ASSUMED, longest),
         retain=measure.rows(retain),
@@ -149,6 +132,17 @@ def read_workload(settings: Settings, tokenizer: Any, longest: int) -> Workload:
         longest=longest,
         assumed=tuple(assumed),
     )
+
+
+def _of(data: DataSettings, name: SetName) -> list[Any]:
+    """The usable records of a set, by the columns that the settings name; none without a file."""
+    path, columns = getattr(data, name), data.columns_of(name)
+    if not path:
+        return []
+    if name == "negatives":
+        return list(load_negatives(path, columns=columns).samples)
+    load: Any = {"retain": load_retain, "preferences": load_preferences}.get(name, load_prompts)
+    return list(load(path, columns=columns)[0])
 
 
 @dataclass(frozen=True)
