@@ -82,8 +82,9 @@ class Check:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 text = yaml.safe_dump(self.settings.model_dump(mode="json"), sort_keys=False)
                 config.write_text(text, encoding="utf-8")
-            words = ["estimate", config, "--json"]
-            process = detached(words, env=env, log=_log(file), out=_said(file))
+            process = detached(
+                ["estimate", config, "--json"], env=env, log=_log(file), out=_said(file)
+            )
             _running[file] = _Process(process, time.monotonic())
 
     def state(self) -> Literal["none", "running", "failed", "done"]:

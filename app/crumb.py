@@ -54,7 +54,7 @@ def show(page: str) -> None:
     """
     run, choices = _shown()
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(" › ".join([_project(), _model(run), *_run(run)]))
+        st.markdown(" › ".join([_project(run), _model(run), *_run(run)]))
         _COPY(data={"url": link(page, choices)}, key="copy_link", width="content")
 
 
@@ -79,8 +79,8 @@ def _shown() -> tuple[Run | None, dict[str, str]]:
         return None, choices
 
 
-def _project() -> str:
-    return f":material/folder_open: {parts.plain(project.NAMES[project.chosen()])}"
+def _project(run: Run | None) -> str:
+    return f":material/folder_open: {parts.plain(project.of(run))}"
 
 
 def _model(run: Run | None) -> str:

@@ -14,7 +14,7 @@ from app import parts
 from u2a_core.config import Settings, load_settings, parse_settings, resolved, there
 from u2a_core.data import replace_file
 from u2a_core.errors import U2AError
-from u2a_core.runs import demo_assets
+from u2a_core.runs import Run, demo_assets
 from u2a_core.runs.files import writing
 
 NAMES = {"demo": "embedded demo", "own": "my own model and data"}
@@ -43,7 +43,14 @@ def choice() -> None:
         format_func=lambda name: NAMES[name].capitalize(),
         help="Jobs are launched with this project's model and files",
     )  # fmt: skip
-    st.session_state["project"] = picked
+    choose(str(picked))
+
+
+def choose(name: str) -> None:
+    """Another project begins with none of the runs that were looked at before."""
+    if name != chosen():
+        st.session_state.update(run=None, sample=None, slice=None, a=None, b=None)
+    st.session_state["project"] = name
 
 
 def settings() -> Settings:
@@ -51,6 +58,25 @@ def settings() -> Settings:
     if chosen() == "own" and draft_file().exists():
         return load_settings(draft_file())
     return demo_settings()
+
+
+def has(run: Run) -> bool:
+    """Whether a run is of the model and the negatives of the chosen project."""
+    if run.path.is_relative_to(demo_assets()):
+        return chosen() == "demo"
+    try:
+        own, theirs = settings(), run.settings()
+    except U2AError:  # told where the settings, or the run, are shown
+        return False
+    alike = own.data.negatives == theirs.data.negatives
+    return alike and own.model.path == theirs.model.path
+
+
+def of(run: Run | None) -> str:
+    """What the project of a run is called; without a run the chosen one."""
+    if run is None or has(run):
+        return NAMES[chosen()]
+    return NAMES["demo"] if run.path.is_relative_to(demo_assets()) else "another project"
 
 
 def draft() -> Settings:

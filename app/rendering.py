@@ -206,9 +206,10 @@ def _start(file: Path, raw: dict[str, Any], count: int) -> threading.Thread:
         _prune(file.parent)
         settings = file.with_suffix(".yaml")
         replace_file(settings, lambda to: to.write_text(yaml.safe_dump(raw), "utf-8"))
-    words = ["data", settings, "--preview", str(count), "--json"]
-    said, log = file.with_suffix(".part"), file.with_suffix(".err")
-    process = detached(words, env=access.environment(), log=log, out=said)
+    process = detached(
+        ["data", settings, "--preview", str(count), "--json"], env=access.environment(),
+        log=file.with_suffix(".err"), out=file.with_suffix(".part"),
+    )  # fmt: skip
     waiting = threading.Thread(target=_finish, args=(process, file), daemon=True)
     waiting.start()
     return waiting

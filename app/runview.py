@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import access, drafts, failures, parts, stages, urlstate
+from app import access, drafts, failures, parts, project, stages, urlstate
 from u2a_core import jobs
 from u2a_core.config import Settings
 from u2a_core.errors import RunError, U2AError
@@ -24,25 +24,26 @@ def pick(runs: list[Run], *, key: str, empty: str) -> Run | None:
     """A choice among runs that follows and sets the address's `run`.
 
     Args:
-        runs: those that the page can show; without a choice the first is shown.
+        runs: those that the page can show; without a choice the project's first is shown.
         key: of the widget.
-        empty: what to do where there are none.
+        empty: what to do where the project has none.
     """
     state, widget = st.session_state, f"{key}_run"
     names = [parts.workspace().identify(run) for run in runs]
     wanted = state.get("run")
-    chosen = wanted if wanted in names else next(iter(names), None)
+    ours = (name for name, run in zip(names, runs, strict=True) if project.has(run))
+    chosen = wanted if wanted in names else next(ours, None)
+    known = True
     if wanted is not None and wanted not in names:
-        try:
-            parts.workspace().find(
-                wanted
-            )  # a run of another kind: this page shows its own first one
+        try:  # a run of another kind: this page shows the first of its own
+            parts.workspace().find(wanted)
         except RunError as error:
             st.error(parts.plain(str(error)))
             st.page_link("views/home.py", label="All runs", icon=":material/arrow_forward:")
-            chosen = None
-    if not names:
+            chosen, known = None, False
+    if chosen is None and known:
         st.info(empty)
+    if not names:
         return None
     state[widget] = chosen
 

@@ -139,6 +139,8 @@ def test_the_html_report_opens_from_disk_with_live_figures(server: Server, tab, 
     plots.first.wait_for()
     assert tab.locator(".js-plotly-plot").count() >= 8
     pictured(tab, "report-from-disk")
+    wide = "e => e.querySelector('.main-svg').getBoundingClientRect().width - e.clientWidth"
+    assert max(plot.evaluate(wide) for plot in tab.locator("figure").all()) <= 1
     expect(tab.get_by_text("demo-npo-uniform against demo-npo-u2a")).to_be_visible()
     tab.get_by_text(re.compile(r"All \d+ settings")).click()
     expect(tab.get_by_role("cell", name="inner.steps").last).to_be_visible()

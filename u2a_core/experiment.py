@@ -28,7 +28,7 @@ from u2a_core.data import (
 from u2a_core.data.encode import EncodingReport
 from u2a_core.errors import ConfigError
 from u2a_core.losses import NPO, GradientAscent, SimNPO, sequence_log_probs
-from u2a_core.models import Generator, Policy, load_policy, load_reward
+from u2a_core.models import Generator, Policy, load_policy, load_reward, use_threads
 from u2a_core.objectives import Objective, SmoothObjective, score
 from u2a_core.reweight import Scorer
 from u2a_core.types import (
@@ -158,8 +158,6 @@ def load_experiment(settings: Settings, last: Experiment | None = None) -> Exper
         last: an experiment whose model is put back to θ₀ and used again, if it is the same one;
             not to be used further itself.
     """
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)  # the initial adapter, where there is one
     data = settings.data
     if not data.negatives:
@@ -179,6 +177,7 @@ def load_experiment(settings: Settings, last: Experiment | None = None) -> Exper
             f"{settings.inner.samples_per_step}. Lower it, or set 0 to take all."
         )
     policy = _policy(settings, last)
+    use_threads(settings.threads, policy.model)
     rows, encoding = encoded(policy, negatives.samples, settings)
     loss = per_sample_loss(settings, policy, rows)
     problem = InnerProblem(

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import parts, replies, results, tryout, vote
+from app import parts, project, replies, results, tryout, vote
 from u2a_core import figures, table
 from u2a_core.errors import RunError
 from u2a_core.runs import Run
@@ -56,7 +56,9 @@ def _pair(runs: dict[str, Run]) -> replies.Pair:
             disabled=a == ORIGINAL,
             help="The original model can stand on side A only" if a == ORIGINAL else "A becomes B",
         )  # fmt: skip
-        b = _side("B", "b", list(runs), named if named in runs else next(iter(runs)))
+        ours = next((name for name, run in runs.items() if project.has(run)), next(iter(runs)))
+        b = _side("B", "b", list(runs), named if named in runs else ours)
+        st.session_state["_shown_run"] = b
     if a == b:
         st.info("A and B are the same run: choose another one to see a difference.")
     return replies.Pair(a, b, None if a == ORIGINAL else runs[a], runs[b])

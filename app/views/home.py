@@ -7,7 +7,7 @@ from functools import partial
 import psutil
 import streamlit as st
 
-from app import history, outcomes, parts, runview
+from app import history, outcomes, parts, project, runview
 from u2a_core import jobs
 from u2a_core.runs import Run
 
@@ -24,10 +24,10 @@ def page() -> None:
     )
     row = st.container(horizontal=True)
     if row.button("Open the demo", type="primary", icon=":material/play_arrow:"):
-        st.session_state["project"] = "demo"
+        project.choose("demo")
         st.switch_page("views/gains.py", query_params={"run": "demo-gains"})
     if row.button("Use my own data", icon=":material/upload:"):
-        st.session_state["project"] = "own"
+        project.choose("own")
         st.switch_page("views/data.py")
     _running()
     history.show()

@@ -126,6 +126,9 @@ def _linked(name: str) -> None:
     blurred = texts.blurred(sha256)
     ids = set(curves["id"])
     chosen = state.get("sample") if state.get("sample") in ids else None
+    if chosen is None and state.get("sample"):
+        told = parts.plain(str(state["sample"])[:40])
+        st.caption(f"Sample {told} has no curve here: {len(ids)} samples were drawn.")
     left, right = st.columns(2)
     left.markdown("**Curves**: ΔJ against the weight", help="click a marker to read its sample")
     estimator = right.segmented_control(

@@ -145,6 +145,11 @@ def _curves(history: pd.DataFrame, name: str) -> None:
         figures.effective_samples(history, mode), theme=None, key=f"eff_{name}",
         width=NARROW, config=bare, alt="Effective number of samples against inner steps",
     )  # fmt: skip
+    if history["effective_samples"].nunique() > 1:
+        st.caption(
+            "The NLL of the negatives is weighted by ω, which moves: it also falls where weight "
+            "goes to replies that the model finds likelier."
+        )
 
 
 parts.guarded(page)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from u2a_core import evaluation
 from u2a_core.commands.work import Stopped, Watch, finish
@@ -24,7 +23,14 @@ from u2a_core.evaluation import Sets
 from u2a_core.experiment import sampled_replies
 from u2a_core.judges import Judge, load_judge
 from u2a_core.metrics import Criterion, Measurement
-from u2a_core.models import RewardModel, SentenceEncoder, load_policy, load_reward, load_saved
+from u2a_core.models import (
+    RewardModel,
+    SentenceEncoder,
+    load_policy,
+    load_reward,
+    load_saved,
+    use_threads,
+)
 from u2a_core.objectives import score
 from u2a_core.runs import Run
 from u2a_core.types import prompt_text
@@ -65,8 +71,6 @@ class _Inputs:
 def run_evaluate(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
     """`u2a evaluate`: all metrics whose inputs are there; of each other, why it is missing."""
     watch.before = max((line.seconds for line in run.progress()), default=0.0)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     inputs = _loaded(run, settings, watch)
     replies, others, values = _of_the_model(inputs)
     replies = evaluation.with_texts(replies)
@@ -192,6 +196,7 @@ def _of_the_model(
         else load_policy(settings.model.model_copy(update={"parameters": "full"}))
     )
     tick(1, 1)
+    use_threads(settings.threads, policy.model)
     replies = _sampled(inputs, policy)
     others, values = evaluation.likelihoods(policy, sets, settings, inputs.stage)
     if "test" in sets.prompts:

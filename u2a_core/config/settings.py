@@ -112,7 +112,7 @@ class Settings(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of sampling and of the data order."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """CPU threads; 0 leaves the choice to torch. 1 is fastest for tiny models."""
+    """CPU threads; 0: one for a model below ten million parameters, else torch's own choice."""
 
     @model_validator(mode="after")
     def _agree(self) -> Settings:

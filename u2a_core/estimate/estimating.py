@@ -23,6 +23,7 @@ from u2a_core.models.policy import (
     choose_dtype,
     context_of,
     length_limit,
+    use_threads,
 )
 from u2a_core.models.skeleton import Skeleton, policy_skeleton, reward_skeleton
 
@@ -40,12 +41,11 @@ def estimate(settings: Settings) -> Estimate:
     """
     if not settings.model.path:
         raise ConfigError("model.path must name a model folder or hub id; got nothing.")
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     tokenizer = load_tokenizer(settings.model.path)
     check_template(tokenizer, settings.model.path)
     skeletons = _Skeletons()
     policy = skeletons.policy(settings.model)
+    use_threads(settings.threads, policy.skeleton)
     longest = length_limit(settings.model, context_of(policy.skeleton.config))
     work = read_workload(settings, tokenizer, longest)
     device = choose_device(settings.model.device)

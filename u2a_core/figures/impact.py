@@ -36,8 +36,8 @@ def impact_curves(curves: pd.DataFrame, mode: Mode, *, selected: str | None = No
         _markers(figure, curves, mode, faint=selected is not None)
     if selected is not None:
         _one(figure, curves[curves["id"] == selected], mode)
-    # a chosen sample's four names take two or more lines where the figure is narrow
-    room = 66 if selected is None or alone else 124
+    # the names take two lines where the figure is narrow, with a chosen sample's four more
+    room = 82 if selected is None or alone else 124
     return figure.update_layout(hovermode="closest", margin_t=room)
 
 
@@ -55,7 +55,7 @@ def calibration(
     good = curves[curves["converged"].astype(bool)]
     figure = frame(
         mode,
-        title=f"{len(good)} solved points; on the dashed line the prediction is right",
+        title=f"{len(good)} solved points; dashed: predicted = measured",
         x=f"predicted ΔJ: {_SHORT[estimator]}",
         y="measured ΔJ → helps",
     )
@@ -91,7 +91,7 @@ def _markers(figure: go.Figure, curves: pd.DataFrame, mode: Mode, *, faint: bool
         ("helps", curves[curves["linear"] > 0], HELPS[mode]),
         ("hurts", curves[curves["linear"] <= 0], HURTS[mode]),
     ):
-        lines = _broken(part, "linear")
+        lines = _broken(part[part["converged"].astype(bool)], "linear")  # to the validity limit
         figure.add_scatter(
             x=lines["omega"], y=lines["linear"], mode="lines", name=f"predicted, {name}",
             line={"color": faded(colour) if faint else colour, "width": 1}, hoverinfo="skip",

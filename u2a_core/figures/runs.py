@@ -43,11 +43,11 @@ def objective_curves(histories: Mapping[str, pd.DataFrame], mode: Mode) -> go.Fi
 def loss_curves(history: pd.DataFrame, mode: Mode) -> go.Figure:
     """Mean NLL of the negatives (what unlearning raises) and of the retain set, per token."""
     figure = frame(
-        mode, title="What is forgotten, what is kept", x="inner step", y="mean NLL per token (nat)"
+        mode, title="What is forgotten (up), what is kept (flat)", x="inner step", y="mean NLL per token (nat)"
     )
     for column, name, colour in (
-        ("nll", "negatives (weighted), up = forgotten", HURTS[mode]),
-        ("retain", "retain set, flat = kept", HELPS[mode]),
+        ("nll", "negatives, weighted by ω", HURTS[mode]),
+        ("retain", "retain set", HELPS[mode]),
     ):
         if column in history and history[column].notna().any():
             figure.add_scatter(
@@ -55,7 +55,7 @@ def loss_curves(history: pd.DataFrame, mode: Mode) -> go.Figure:
                 line={"color": colour, "width": 2},
                 hovertemplate="step %{x}: %{y:.3f}<extra></extra>",
             )  # fmt: skip
-    return _counted(figure.update_layout(margin_t=_TWO_LINES))
+    return _counted(figure.update_layout(margin_t=_TWO_LINES, showlegend=True))
 
 
 def effective_samples(history: pd.DataFrame, mode: Mode) -> go.Figure:

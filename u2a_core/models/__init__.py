@@ -8,7 +8,13 @@ from u2a_core.models.encoder import SentenceEncoder
 from u2a_core.models.generation import Generator
 from u2a_core.models.judging import HarmClassifier, JudgeModel, load_local_judge
 from u2a_core.models.loading import load_tokenizer
-from u2a_core.models.policy import Policy, hide_loading_bars, load_policy, save_policy
+from u2a_core.models.policy import (
+    Policy,
+    hide_loading_bars,
+    load_policy,
+    save_policy,
+    use_threads,
+)
 from u2a_core.models.rendering import Rendered, render
 from u2a_core.models.rewards import RewardModel, load_function, load_reward
 from u2a_core.models.saved import load_saved, save_merged
@@ -31,4 +37,5 @@ __all__ = [
     "render",
     "save_merged",
     "save_policy",
+    "use_threads",
 ]

@@ -18,6 +18,9 @@ from u2a_core.models.loading import load_tokenizer, pretrained
 
 LONGEST = 1024
 """Tokens of a prompt plus reply where neither the settings nor the model say less."""
+_TINY = 10_000_000
+"""Parameters."""
+_OWN_THREADS = torch.get_num_threads()
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,18 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     dtype = getattr(torch, name)
     assert isinstance(dtype, torch.dtype)
     return dtype
+
+
+def use_threads(wanted: int, model: nn.Module) -> None:
+    """How many CPU threads torch computes with.
+
+    Args:
+        wanted: so many; 0: one for a tiny model, whose threads mostly wait for each other (on a
+            busy machine twenty times as long), else as many as torch began with.
+        model: that will be computed with.
+    """
+    tiny = sum(parameter.numel() for parameter in model.parameters()) < _TINY
+    torch.set_num_threads(wanted or (1 if tiny else _OWN_THREADS))
 
 
 def load_policy(settings: ModelSettings, *, weights: str = "") -> Policy:

@@ -40,6 +40,10 @@ figure{min-width:0}
 """
 
 
+_FITTED = 'addEventListener("load", () => dispatchEvent(new Event("resize")))'
+"""A figure is drawn before those that will stand beside it: at the end each takes its own width."""
+
+
 def write_document(path: Path, title: str, parts: Sequence[str]) -> None:
     """The file as a whole, or the one before.
 
@@ -63,7 +67,7 @@ def document(title: str, parts: Sequence[str]) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
         f"<title>{shown}</title><style>{_STYLE}</style><script>{get_plotlyjs()}</script></head>"
-        f"<body>{body}</body></html>\n"
+        f"<body>{body}<script>{_FITTED}</script></body></html>\n"
     )
 
 

@@ -225,8 +225,8 @@ def launch(desk: Desk, *, env: Mapping[str, str] = {}) -> None:
     with desk.door():
         if desk.lock.alive:
             return
-        words = ["try", "--runs", desk.runs]
-        desk.lock.assign(detached(words, env=env, log=desk.folder / "log.txt").pid)
+        log = desk.folder / "log.txt"
+        desk.lock.assign(detached(["try", "--runs", desk.runs], env=env, log=log).pid)
 
 
 def _try(path: Path) -> Try | None:

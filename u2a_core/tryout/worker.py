@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from u2a_core.config import Settings, there
 from u2a_core.errors import ModelError, U2AError
-from u2a_core.models import Policy, hide_loading_bars, load_policy, load_saved
+from u2a_core.models import Policy, hide_loading_bars, load_policy, load_saved, use_threads
 from u2a_core.models.policy import choose_device
 from u2a_core.models.streaming import stream_reply
 from u2a_core.runs import Run, Workspace
@@ -140,10 +140,9 @@ class Worker:
         key, settings, load = self._model(side)
         self._take(asked, str(choose_device(settings.model.device)))
         if key not in self._policies:
-            if settings.threads:
-                torch.set_num_threads(settings.threads)
             self.desk.write(asked, note=f"loading {side.title}")
             self._policies[key] = load()
+            use_threads(settings.threads, self._policies[key].model)
         return self._policies[key]
 
     def _model(self, side: Side) -> tuple[str, Settings, Callable[[], Policy]]:
