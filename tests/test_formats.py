@@ -268,6 +268,12 @@ def test_tables_of_other_commas_are_read(tmp_path: Path, comma: str):
     assert [(prompt_text(s.prompt), s.response) for s in found] == [("a, b; c", "d\ne"), ("f", "g")]
 
 
+def test_a_column_without_a_name_is_no_id(tmp_path: Path):
+    file = tmp_path / "x.csv"
+    file.write_text(",prompt,response\n0,a,b\n0,c,d\n")  # as pandas writes its index
+    assert [(len(s.id), s.kind) for s in load_negatives(file).samples] == [(12, "")] * 2
+
+
 def test_faults_are_exported_with_what_became_of_each(tmp_path: Path, u2a):
     file = tmp_path / "x.jsonl"
     row = {"prompt": Q, "chosen": GOOD, "rejected": BAD, "score_chosen": 2, "score_rejected": 1}

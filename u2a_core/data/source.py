@@ -102,7 +102,7 @@ class Source:
                 if not isinstance(one, Remark):
                     some = True
                 elif not some and (one.reason in reasons or len(reasons) < LOOKED_AT):
-                    reasons.setdefault(one.reason, []).append(one.line)
+                    reasons.setdefault(one.reason, [one.line, 0])[1] += 1
                 yield one
         if not some:
             raise DataError(self._nothing_usable(reasons))
@@ -144,7 +144,9 @@ class Source:
                 raise Unusable(f"has no column {missing}, which {known.title} has")
             parts = {p: self.named.get(p, p).strip().lower() for p in BESIDE}
             entry = known.entry(record)
-        return entry, record.get(parts.get("id", "")), record.get(parts.get("kind", ""))
+        # a column may have an empty name, as the index of a table that pandas wrote
+        key, group = (record.get(parts[p]) if p in parts else None for p in BESIDE)
+        return entry, key, group
 
     def _parts(self, columns: tuple[str, ...]) -> Named:
         parts = _recognized(columns, self.kind, tuple(self.named.items()))
@@ -171,7 +173,7 @@ class Source:
         columns = sorted(self.columns)[:12]
         why = "no records"
         if reasons:  # the reason of most lines is that of the file
-            often = max(reasons, key=lambda reason: len(reasons[reason]))
+            often = max(reasons, key=lambda reason: reasons[reason][1])
             why = f"line {reasons[often][0]}: {often}"
         known = f"{FORMATS[self.format].title}; " if self.format else ""
         return (
