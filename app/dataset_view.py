@@ -1,15 +1,14 @@
 """One set of samples on the Data page: counts, faults, columns, pictures, table, versions."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
-from app import datasets, parts, rendering, texts
+from app import columns_view, datasets, parts, rendering, texts
+from app.columns_view import Rename
 from u2a_core import figures
-from u2a_core.config import PARTS, Part, SetName, Settings
+from u2a_core.config import SetName, Settings
 from u2a_core.data import DataReport, beginning
 from u2a_core.errors import RunError
 
@@ -39,17 +38,6 @@ _TEXTS = {
     "negatives": "replies", "preferences": "pairs", "retain": "replies", "reference": "replies",
     "questions": "pairs", "outsiders": "replies",
 }  # fmt: skip
-_PARTS = {
-    "prompt": "Prompt",
-    "response": "Reply",
-    "messages": "Whole conversation",
-    "chosen": "Chosen reply",
-    "rejected": "Rejected reply",
-    "id": "Id",
-    "kind": "Kind",
-}
-Rename = Callable[[SetName, Part, str], None]
-"""Takes a set, a part, and the column that the user says it is in; empty: by its name."""
 
 
 def card(report: DataReport, settings: Settings, *, blurred: bool, rename: Rename | None) -> None:
@@ -66,10 +54,11 @@ def card(report: DataReport, settings: Settings, *, blurred: bool, rename: Renam
         _error(report, rename)
     else:
         _numbers(report)
+        _told(report)
     if report.faults and not report.error:
         _faults(report, blurred=blurred)
     if report.columns:
-        _columns(report, settings, rename, blurred=blurred)
+        columns_view.show(report, settings, rename, blurred=blurred)
     if report.error:
         return
     if _look(report):
@@ -127,7 +116,7 @@ def brief(report: DataReport, *, blurred: bool) -> None:
         _error(report, None)
         return
     st.markdown(
-        f"{report.usable:,} usable, {len(report.faults):,} faults, {report.duplicates:,} "
+        f"{report.usable:,} usable, {report.faulty:,} faults, {report.duplicates:,} "
         f"duplicates; characters: median {report.median_length:,.0f}, longest {report.longest:,}"
     )
     if report.faults:
@@ -164,7 +153,12 @@ def _identity(report: DataReport) -> None:
 def _numbers(report: DataReport) -> None:
     row = st.container(horizontal=True)
     row.metric("Usable", f"{report.usable:,}", width=_NUMBER)
-    row.metric("Faults", f"{len(report.faults):,}", width=_NUMBER)
+    row.metric("Faults", f"{report.faulty:,}", width=_NUMBER)
+    if report.left_out:
+        row.metric(
+            "Left out", f"{report.left_out:,}", width=_NUMBER,
+            help="Records that by a rule of their format give nothing to this set",
+        )  # fmt: skip
     dropped = " dropped" if report.role == "negatives" else ""
     row.metric(
         f"Duplicates{dropped}", f"{report.duplicates:,}", width=_NUMBER + 30,
@@ -175,9 +169,26 @@ def _numbers(report: DataReport) -> None:
     row.metric("Longest", f"{report.longest:,}", width=_NUMBER)
 
 
+def _told(report: DataReport) -> None:
+    """What the file was read as, what is odd about it, and what was left out."""
+    told = [f"Read as {report.title}" if report.title else "Read by the columns named"]
+    told[0] += f" ({report.container}). " if report.container else ". "
+    told += [f"The file {note}." for note in report.notes]
+    told += [
+        f"{reason.records:,} {reason.outcome}: {reason.reason} (first: line {reason.line})."
+        for reason in report.reasons
+        if reason.outcome in ("left out", "kept")
+    ]
+    st.caption(parts.plain(" ".join(told)))
+
+
+def _all(what: str, kept: int, there_are: int) -> str:
+    return f"All {what} (CSV)" if kept == there_are else f"The first {kept:,} {what} (CSV)"
+
+
 def _faults(report: DataReport, *, blurred: bool) -> None:
     lines = [f"line {f.line}: {f.reason}" for f in report.faults[:SHOWN_FAULTS]]
-    more = len(report.faults) - len(lines)
+    more = report.faulty - len(lines)
     lines += [f"and {more:,} more"] if more else []
     st.warning(
         "These lines cannot be used. A job leaves out and counts those that lack something; "
@@ -188,7 +199,10 @@ def _faults(report: DataReport, *, blurred: bool) -> None:
     table = pd.DataFrame(rows, columns=["line", "fault", "text"])
     with st.container(horizontal=True):
         parts.download(
-            table, f"{report.role}-faults", key=f"faults_{report.role}", title="All faults (CSV)"
+            table,
+            f"{report.role}-faults",
+            key=f"faults_{report.role}",
+            title=_all("faults", len(table), report.faulty),
         )
     with st.expander("The lines themselves"):
         shown = table.head(_MOST_ROWS)
@@ -196,56 +210,6 @@ def _faults(report: DataReport, *, blurred: bool) -> None:
             shown.assign(text=texts.masked(shown["text"], blurred=blurred)), hide_index=True,
             alt="The faulty lines",
         )  # fmt: skip
-
-
-def _columns(
-    report: DataReport, settings: Settings, rename: Rename | None, *, blurred: bool
-) -> None:
-    """The file's first rows, what each column is read as, and where that can be changed."""
-    state, kept = st.session_state, f"columns_open_{report.role}"
-    # once there was something to choose it stays open, while one column after the other is chosen
-    state[kept] = state.get(kept, False) or (bool(report.error) and rename is not None)
-    with st.expander("Columns and first rows", expanded=state[kept]):
-        if rename is not None:
-            _mapping(report, settings, rename)
-        read_as = {column: _PARTS[part] for part, column in report.recognized.items()}
-        rows = {
-            f"row {place}": texts.masked(
-                pd.Series([record.get(column, "") for column in report.columns]), blurred=blurred
-            )
-            for place, record in enumerate(report.head, start=1)
-        }
-        facts = {
-            "column": list(report.columns),
-            "read as": [read_as.get(column, "not read") for column in report.columns],
-        }
-        st.dataframe(
-            pd.DataFrame(facts | rows), hide_index=True, alt="Columns and the file's first rows"
-        )
-
-
-def _mapping(report: DataReport, settings: Settings, rename: Rename) -> None:
-    """A choice of column for each part that the set has."""
-    role, state = report.role, st.session_state
-    named = settings.data.columns_of(role)
-    row = st.container(horizontal=True)
-    for part in PARTS[role]:
-        key = f"column_{role}_{part}"
-        state[key] = named.get(part, "")
-        by_name = "" if part in named else report.recognized.get(part, "")
-        known: list[str] = ["", *report.columns, *{named.get(part, "")} - {"", *report.columns}]
-
-        def take(part: Part = part, key: str = key) -> None:
-            rename(role, part, state[key] or "")
-
-        row.selectbox(
-            _PARTS[part], known, key=key, on_change=take, width=210,
-            format_func=partial(_choice, by_name),
-        )  # fmt: skip
-
-
-def _choice(by_name: str, column: str) -> str:
-    return column or (f"by name: {by_name}" if by_name else "by name: none")
 
 
 def _look(report: DataReport) -> bool:
@@ -288,5 +252,5 @@ def _repeats(report: DataReport, *, blurred: bool) -> None:
         )  # fmt: skip
         parts.download(
             table, f"{report.role}-duplicates", key=f"repeats_{report.role}",
-            title="All duplicates (CSV)",
+            title=_all("duplicates", len(table), report.duplicates),
         )  # fmt: skip

@@ -36,7 +36,7 @@ class Version:
         path, name: where it is, and what the user called it; the name is for display only.
         usable, faults: records.
         first_seen: seconds since 1970.
-        columns: what the settings said of its columns.
+        columns: what the settings said of its columns, or of its format.
     """
 
     sha256: str
@@ -100,7 +100,7 @@ def remember(report: DataReport, columns: dict[Part, str]) -> None:
     ):
         return
     new = Version(
-        sha256, report.path, name(report.path), report.usable, len(report.faults), time.time(),
+        sha256, report.path, name(report.path), report.usable, report.faulty, time.time(),
         columns,
     )  # fmt: skip
     _change(

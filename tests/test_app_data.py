@@ -305,3 +305,27 @@ def test_a_large_file_is_read_by_a_process_of_its_own(
     assert numbers(app)["Faults"] == "6"
     app.selectbox("column_negatives_response").set_value("said").run()
     assert draft(folder)["columns"] == {"negatives": {"response": "said"}}
+
+
+def test_the_format_is_shown_and_another_can_be_named(folder: Path, tmp_path: Path):
+    row = {
+        "prompt": "Hi?", "response_0": "No.", "response_1": "Hello!", "is_response_0_safe": False,
+        "is_response_1_safe": True, "better_response_id": 0, "safer_response_id": 1,
+    }  # fmt: skip
+    file = lines(tmp_path / "n.jsonl", row, {**row, "prompt": "Ho?", "is_response_0_safe": True})
+    app = own(negatives=file)
+    assert "Read as PKU-SafeRLHF, pairs by safety (JSON lines)" in said(app)
+    assert "1 left out: no reply is marked as unsafe (first: line 2)" in said(app)
+    assert (numbers(app)["Usable"], numbers(app)["Left out"]) == ("1", "1")
+    app.selectbox("format_negatives").set_value("prompts").run()
+    assert draft(folder)["formats"] == {"negatives": "prompts"}
+    assert "has no columns of an accepted schema" in said(app)
+    app.selectbox("column_negatives_response").set_value("response_1").run()
+    assert "formats" not in draft(folder) or draft(folder)["formats"] == {}
+    assert draft(folder)["columns"] == {"negatives": {"response": "response_1"}}
+    assert numbers(app)["Usable"] == "2"
+    app.selectbox("format_negatives").set_value("pku-saferlhf").run()
+    assert draft(folder)["columns"].get("negatives", {}) == {}
+    assert numbers(app)["Usable"] == "1"
+    app.selectbox("format_negatives").set_value("").run()
+    assert draft(folder)["formats"] == {}

@@ -6,8 +6,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from u2a_core.config import DataSettings
 from u2a_core.data import (
@@ -209,36 +207,52 @@ def test_a_bad_file_does_not_hide_the_others(tmp_path: Path):
     assert reports[0].usable == 1
 
 
-columns = st.sampled_from(
-    ["prompt", "response", "chosen", "rejected", "messages", "role", "content", "id", "Question"]
-)
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(columns, inner, max_size=3),
-    max_leaves=6,
-)
-content = st.one_of(
-    st.binary(max_size=60),
-    st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")),
-    st.lists(st.dictionaries(columns, values, max_size=4), max_size=4).map(
-        lambda rows: "\n".join(json.dumps(row) for row in rows).encode()
-    ),
-    st.lists(st.dictionaries(columns, values, max_size=4), max_size=4).map(
-        lambda rows: json.dumps(rows).encode()
-    ),
-)
-
-
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-@given(content)
-def test_only_data_errors_escape(tmp_path: Path, raw: bytes):
+def test_bytes_that_are_no_text_are_a_fault_of_their_line(tmp_path: Path):
     file = tmp_path / "x.jsonl"
-    file.write_bytes(raw)
-    for load in (load_negatives, load_preferences, load_retain, load_prompts):
-        try:
-            load(file)
-        except DataError as error:
-            assert str(file) in str(error)
+    rows = [json.dumps(ROW).encode(), b'{"prompt": "caf\xe9", "response": "a"}']
+    file.write_bytes(b"\n".join(rows))
+    found = load_negatives(file, on_fault="skip")
+    assert (len(found), found.faults[0].line) == (1, 2)
+    assert found.faults[0].reason == "not UTF-8 text (byte 0xe9)"
+    table = tmp_path / "x.csv"
+    table.write_bytes(b"prompt,response\na,b\ncaf\xe9,d\n")
+    with pytest.raises(DataError, match="got byte 0xe9 at position 23"):
+        load_negatives(table, on_fault="skip")
+
+
+def test_json_lines_whose_first_is_broken_are_still_lines(tmp_path: Path):
+    file = tmp_path / "x.json"
+    file.write_text("{broken\n\n" + json.dumps(ROW) + "\n" + json.dumps({**ROW, "id": 1}))
+    records, faults = read_records(file)
+    assert ([line for line, _ in records], [fault.line for fault in faults]) == ([3, 4], [1])
+
+
+def test_an_object_over_several_lines_is_one_value(tmp_path: Path):
+    for whole in ({"data": [ROW, {**ROW, "prompt": "Ho?"}]}, {"rows": [ROW]}, ROW):
+        file = tmp_path / "x.jsonl"
+        file.write_text(json.dumps(whole, indent=2))
+        rows = next(iter(whole.values())) if whole is not ROW else [ROW]
+        assert [record for _, record in read_records(file)[0]] == rows
+
+
+def test_a_conversation_alone_in_its_record_is_no_envelope(tmp_path: Path):
+    turns = [{"role": "user", "content": "Hi?"}]
+    found = load_prompts(lines(tmp_path / "x.jsonl", {"prompt": turns}))[0]
+    assert [prompt_text(prompt) for prompt in found] == ["Hi?"]
+
+
+def test_one_value_and_one_line_are_read_up_to_a_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("u2a_core.data.lines.WHOLE", 2000)
+    monkeypatch.setattr("u2a_core.data.reading.WHOLE", 2000)
+    array = tmp_path / "array.json"
+    array.write_text(json.dumps([ROW] * 100))
+    with pytest.raises(DataError, match="got one JSON value, which is read whole"):
+        read_records(array)
+    with pytest.raises(DataError, match="line 2 is longer"):
+        read_records(lines(tmp_path / "x.jsonl", ROW, {**ROW, "response": "a" * 3000}))
+    assert len(read_records(lines(tmp_path / "y.jsonl", *[ROW] * 100))[0]) == 100
 
 
 def test_a_fingerprint_sees_names_and_contents(tmp_path: Path):

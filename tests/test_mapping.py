@@ -17,7 +17,9 @@ from u2a_core.data import (
     read_records,
 )
 from u2a_core.errors import ConfigError, DataError
+from u2a_core.estimate.workload import read_workload
 from u2a_core.models import render
+from u2a_core.models.loading import load_tokenizer
 from u2a_core.runs import demo_assets
 from u2a_core.types import prompt_text
 
@@ -123,6 +125,18 @@ def test_a_run_on_mapped_columns_gives_the_gains_of_usual_ones(u2a, scenario: Pa
     assert reports[0]["gains"] == reports[1]["gains"]
 
 
+def test_an_estimate_reads_mapped_columns_too(scenario: Path, tmp_path: Path):
+    own = tmp_path / "mapped.jsonl"
+    rows = [row for _, row in read_records(scenario.parent / "data" / "negatives.jsonl")[0]]
+    lines(own, *({"q": r["prompt"], "bad": r["response"]} for r in rows))
+    usual = load_settings(scenario)
+    words = ["--data.negatives", str(own), "--data.columns.negatives.prompt", "q"]
+    mapped = override(usual, [*words, "--data.columns.negatives.response", "bad"])
+    tokenizer = load_tokenizer(usual.model.path)
+    one, two = (read_workload(s, tokenizer, 96).negatives for s in (usual, mapped))
+    assert one == two
+
+
 def test_what_sets_share_is_counted(tmp_path: Path):
     rows = [{"prompt": f"{i}?", "response": f"No {i}."} for i in range(5)]
     pairs = [{"prompt": f"{i}?", "chosen": f"No {i}.", "rejected": f"Bad {i}."} for i in range(3)]
@@ -141,6 +155,7 @@ def test_what_sets_share_is_counted(tmp_path: Path):
     found = inspect_data(settings.data, settings.evaluation).overlaps
     assert [(o.name, o.other, o.shared, o.of) for o in found] == [
         ("retain", "negatives", 2, 3),
+        ("retain", "preferences", 2, 3),
         ("preferences", "negatives", 3, 3),
         ("prompts", "negatives", 1, 2),
         ("outsiders", "negatives", 1, 1),

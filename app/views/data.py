@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import dataset_view, datasets, parts, project, texts
+from app import columns_view, dataset_view, datasets, parts, project, texts
 from app.dataset_view import TITLES
 from u2a_core import figures
 from u2a_core.config import DataSettings, EvaluationSettings, Part, SetName, Settings, there
@@ -111,18 +111,20 @@ def _keep(draft: Settings, files: dict[str, str], columns: dict[str, dict[Part, 
     """
     raw = draft.model_dump(mode="json")
     raw["data"] |= files
-    raw["data"]["columns"] |= columns
+    for role, named in columns.items():
+        raw["data"]["columns"][role] = {p: c for p, c in named.items() if p != "format"}
+        raw["data"]["formats"].pop(role, None)
+        if named.get("format"):
+            raw["data"]["formats"][role] = named["format"]
     project.write_draft(raw)
 
 
 def _rename(role: SetName, part: Part, column: str) -> None:
-    """What the user says of a column; of a conversation, or of the prompt and reply it holds."""
+    """What the user says of a column, or of the format."""
     draft = project.draft()  # as it is now: another choice may have been made meanwhile
-    apart: tuple[Part, ...] = ("prompt", "response") if part == "messages" else ("messages",)
-    clash = apart if column and part in ("messages", "prompt", "response") else ()
-    kept = {p: c for p, c in draft.data.columns_of(role).items() if p not in clash}
+    named = columns_view.changed(draft.data.columns_of(role), role, part, column)
     try:
-        _keep(draft, {}, {role: kept | {part: column}})
+        _keep(draft, {}, {role: named})
     except U2AError as error:
         st.session_state[_TOLD] = str(error)
 
@@ -215,7 +217,7 @@ def _sizes(reports: list[DataReport]) -> None:
             # of negatives a repetition is dropped; of other sets it is read, too
             report.usable - (0 if report.role == "negatives" else report.duplicates),
             report.duplicates,
-            len(report.faults),
+            report.faulty,
         )
         for report in reports
     ]

@@ -1,6 +1,6 @@
 """Every setting, once: the models, and how they are read from files and command lines."""
 
-from u2a_core.config.columns import PARTS, Columns, Part, SetName
+from u2a_core.config.columns import BESIDE, PARTS, Columns, FormatName, Part, SetName
 from u2a_core.config.evidence import AblationSettings, BaselineSettings, EvaluationSettings
 from u2a_core.config.paths import resolved, there
 from u2a_core.config.problem import (
@@ -13,12 +13,14 @@ from u2a_core.config.reading import load_settings, override, parse_settings
 from u2a_core.config.settings import DataSettings, ModelSettings, Settings
 
 __all__ = [
+    "BESIDE",
     "PARTS",
     "AblationSettings",
     "BaselineSettings",
     "Columns",
     "DataSettings",
     "EvaluationSettings",
+    "FormatName",
     "ImpactSettings",
     "InnerSettings",
     "ModelSettings",

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from u2a_core.config.columns import Columns, Part, SetName, checked
+from u2a_core.config.columns import Columns, Formats, Part, SetName, agreeing, checked
 from u2a_core.config.evidence import (
     AblationSettings,
     BaselineSettings,
@@ -103,12 +103,21 @@ class DataSettings(Section):
     columns: Annotated[Columns, AfterValidator(checked)] = Field(default_factory=dict)
     """Columns that bear other names, set by set: negatives: {prompt: question, response: reply}; on
     the command line --data.columns.negatives.response reply. Others are recognized by name."""
+    formats: Formats = Field(default_factory=dict)
+    """Formats that are not to be recognized, set by set: negatives: pku-saferlhf; on the command
+    line --data.formats.negatives pku-saferlhf. `u2a data` tells what is recognized."""
     tokens_per_batch: Annotated[int, Field(ge=16)] = 4096
     """Size of a batch in tokens, padding included."""
 
+    @model_validator(mode="after")
+    def _agree(self) -> DataSettings:
+        agreeing(self.columns, self.formats)
+        return self
+
     def columns_of(self, name: SetName) -> dict[Part, str]:
-        """What the settings say of a set's columns: part → column."""
-        return self.columns.get(name, {})
+        """What the settings say of a set's columns: part → column, and format → its name."""
+        named = self.columns.get(name, {})
+        return {**named, "format": self.formats[name]} if name in self.formats else named
 
 
 class Settings(Section):

@@ -3,50 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, get_args
 
 from u2a_core.config import DataSettings, EvaluationSettings, Part, SetName, there
-from u2a_core.data.columns import KINDS, recognize
-from u2a_core.data.files import Record, beginning
-from u2a_core.data.overlaps import Keys, Overlap, keys, overlaps
-from u2a_core.data.records import Contents, Item, converted, negative_set
+from u2a_core.data.columns import KINDS
+from u2a_core.data.files import Record, beginning, told
+from u2a_core.data.formats import FORMATS
+from u2a_core.data.overlaps import Keys, Overlap, overlaps
+from u2a_core.data.records import Identity
+from u2a_core.data.source import Remark, Source
+from u2a_core.data.tally import Reason, Repeat, Row, Sink, Tally
 from u2a_core.errors import DataError
-from u2a_core.types import Fault, PreferencePair, Sample, prompt_text
+from u2a_core.types import Fault
 
 EVALUATED: tuple[SetName, ...] = ("harmful", "benign", "reference", "questions", "outsiders")
 """Sets that only `u2a evaluate` reads."""
 
-SHOWN_ROWS = 1_000
-_HEAD = 5
 _MOST_COLUMNS = 40
 _PREVIEW = 2
 _INSIDE = ("lengths", "rows")
 """What a picture and a table of the page need, and a JSON does not."""
-
-
-class Row(NamedTuple):
-    """A usable record as a table shows it; texts are cut."""
-
-    line: int
-    id: str
-    kind: str
-    prompt: str
-    reply: str = ""
-    """Of a pair the chosen one."""
-    rejected: str = ""
-
-
-class Repeat(NamedTuple):
-    """A record that says the same as an earlier one."""
-
-    line: int
-    first: int
-    text: str
 
 
 @dataclass(frozen=True)
@@ -56,9 +35,17 @@ class DataReport:
     Attributes:
         role, path: the set and its file.
         usable: records that are read; exact repetitions are dropped of negatives only.
-        repeated: exact repetitions with their lines.
+        faults, faulty: what cannot be used: the first ones, and the count of all.
+        repeated, duplicates: exact repetitions: the first ones, and the count of all.
+        left_out: records that give nothing to the set by a rule of their format.
+        odd: records that are used though their texts look spoiled.
+        reasons: why all of these, counted.
         sha256: of negatives, the identity of the set: what runs and pages know it by.
+        format, title: what the file was read as; empty: by the names of its columns.
+        container: what the file is: JSON lines, JSON array, CSV, …
+        notes: what else is odd about the file as a whole.
         columns, recognized: all columns of the file, and part → column of those that are read.
+        reads: column → what it is read as.
         lengths: of replies; of a set of prompts, of these.
         rows: the first usable records. head: the first records as they stand in the file.
         error: why nothing can be read; empty if something can.
@@ -68,21 +55,27 @@ class DataReport:
     path: str
     usable: int = 0
     faults: tuple[Fault, ...] = ()
+    faulty: int = 0
     repeated: tuple[Repeat, ...] = ()
+    duplicates: int = 0
+    left_out: int = 0
+    odd: int = 0
+    reasons: tuple[Reason, ...] = ()
     sha256: str = ""
+    format: str = ""
+    title: str = ""
+    container: str = ""
+    notes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     recognized: dict[Part, str] = dataclasses.field(default_factory=dict)
+    reads: dict[str, str] = dataclasses.field(default_factory=dict)
     median_length: float = 0.0
     longest: int = 0
-    lengths: tuple[int, ...] = ()
+    longest_prompt: int = 0
+    lengths: Sequence[int] = ()
     rows: tuple[Row, ...] = ()
     head: tuple[dict[str, str], ...] = ()
     error: str = ""
-
-    @property
-    def duplicates(self) -> int:
-        """How many exact repetitions there are."""
-        return len(self.repeated)
 
     @property
     def preview(self) -> tuple[str, ...]:
@@ -97,8 +90,12 @@ class DataReport:
         for name in _INSIDE:
             del facts[name]
         faults = [dataclasses.asdict(fault) for fault in self.faults]
-        repeated = [repeat._asdict() for repeat in self.repeated]
-        return facts | {"faults": faults, "repeated": repeated, "preview": list(self.preview)}
+        return facts | {
+            "faults": faults,
+            "repeated": [repeat._asdict() for repeat in self.repeated],
+            "reasons": [reason._asdict() for reason in self.reasons],
+            "preview": list(self.preview),
+        }
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> DataReport:
@@ -107,6 +104,8 @@ class DataReport:
         return cls(**own | {
             "faults": tuple(Fault(**fault) for fault in facts["faults"]),
             "repeated": tuple(Repeat(**repeat) for repeat in facts["repeated"]),
+            "reasons": tuple(Reason(**reason) for reason in facts["reasons"]),
+            "notes": tuple(facts["notes"]),
             "columns": tuple(facts["columns"]),
             "head": tuple(facts["head"]),
         })  # fmt: skip
@@ -121,19 +120,32 @@ class Inspection:
 
 
 def inspect_data(
-    settings: DataSettings, evaluation: EvaluationSettings | None = None
+    settings: DataSettings,
+    evaluation: EvaluationSettings | None = None,
+    remarks: Callable[[SetName, str, Remark], object] | None = None,
 ) -> Inspection:
-    """A report per file that the settings name, the negatives first."""
+    """A report per file that the settings name, the negatives first; each is read once.
+
+    Args:
+        settings: that name the files.
+        evaluation: that name those of an evaluation.
+        remarks: takes set, path and remark of all records that are not used, or look odd.
+    """
     reports, apart = [], dict[SetName, Keys]()
     for name, path in _named(settings, evaluation or EvaluationSettings()):
+
+        def sink(remark: Remark, name: SetName = name, path: str = path) -> None:
+            if remarks is not None:
+                remarks(name, path, remark)
+
         try:
             if not path:
                 raise DataError("data.negatives must name a file of negative samples; got nothing.")
-            contents = Contents.read(path)
+            source = Source(path, KINDS[name], settings.columns_of(name))
         except DataError as error:
             reports.append(DataReport(name, path, error=str(error)))
             continue
-        report, apart[name] = _inspected(name, contents, settings.columns_of(name))
+        report, apart[name] = _inspected(name, source, sink)
         reports.append(report)
     return Inspection(tuple(reports), tuple(overlaps(apart)))
 
@@ -151,86 +163,79 @@ def _named(settings: DataSettings, evaluation: EvaluationSettings) -> Iterator[t
             yield name, path
 
 
-def _inspected(
-    name: SetName, contents: Contents, named: dict[Part, str]
-) -> tuple[DataReport, Keys]:
-    """The report of what was read of a file, and what tells its records apart."""
-    columns = tuple(dict.fromkeys(str(key) for _, record in contents.records for key in record))
+def _inspected(name: SetName, source: Source, sink: Sink) -> tuple[DataReport, Keys]:
+    """The report of what is in a file, and what tells its records apart."""
+    identity = Identity(source.path) if name == "negatives" else None
+    tally, error, sha256 = Tally(sink, identity), "", ""
+    try:
+        for one in source:
+            if isinstance(one, Remark):
+                tally.remark(one)
+            else:
+                tally.add(*one)
+        sha256 = identity.sha256() if identity else ""
+    except DataError as why:
+        error = str(why)
     report = DataReport(
         name,
-        str(contents.path),
-        faults=tuple(contents.broken),
-        columns=columns[:_MOST_COLUMNS],
-        recognized=_recognized(columns, name, named),
-        head=tuple(_cells(record) for _, record in contents.records[:_HEAD]),
+        str(source.path),
+        faults=tuple(tally.faults),
+        faulty=tally.faulty,
+        left_out=tally.left_out,
+        reasons=tally.reasons,
+        format=source.format or "",
+        title=FORMATS[source.format].title if source.format else "",
+        container=source.container,
+        notes=tuple(_notes(source)),
+        columns=tuple(map(beginning, source.columns))[:_MOST_COLUMNS],
+        reads=source.reads,
+        recognized=_recognized(source.reads),
+        head=tuple(_cells(record) for record in source.head),
+        error=error,
     )
-    try:
-        found, faults = converted(contents, KINDS[name], named, "skip")
-        sha256 = negative_set(contents.path, found, faults).sha256 if name == "negatives" else ""
-    except DataError as error:
-        return dataclasses.replace(report, error=str(error)), Keys()
-    repeated = _repeats(found)
-    again = {repeat.line for repeat in repeated} if name == "negatives" else set()
-    used = [(line, item) for line, item in found if line not in again]
-    lengths = tuple(len(_texts(item)[1] or _texts(item)[0]) for _, item in used)
-    report = dataclasses.replace(
+    return (report, Keys()) if error else (_filled(report, tally, sha256), tally.keys)
+
+
+def _filled(report: DataReport, tally: Tally, sha256: str) -> DataReport:
+    """The report with what is usable."""
+    return dataclasses.replace(
         report,
-        usable=len(used),
-        faults=tuple(faults),
-        repeated=tuple(repeated),
+        usable=tally.usable,
+        repeated=tuple(tally.repeated),
+        duplicates=tally.duplicates,
+        odd=tally.odd,
         sha256=sha256,
-        median_length=float(statistics.median(lengths)),
-        longest=max(lengths),
-        lengths=lengths,
-        rows=tuple(_row(line, item) for line, item in used[:SHOWN_ROWS]),
+        median_length=tally.median_length,
+        longest=max(tally.lengths, default=0),
+        longest_prompt=tally.longest_prompt,
+        lengths=tally.lengths,
+        rows=tuple(tally.rows),
     )
-    return report, keys([item for _, item in used])
 
 
-def _recognized(columns: Sequence[str], name: SetName, named: dict[Part, str]) -> dict[Part, str]:
-    """Part → column as the file spells it, of a record that has all columns."""
-    spelled = {column.strip().lower(): column for column in columns}
-    found = recognize(spelled.keys(), KINDS[name], named)
-    return {part: spelled[column] for part, column in found.items()}
+def _recognized(reads: Mapping[str, str]) -> dict[Part, str]:
+    """Part → the first column that is read as it."""
+    known: tuple[Part, ...] = get_args(Part)
+    first = {read: column for column, read in reversed(list(reads.items()))}
+    return {part: first[part] for part in known if part in first}
+
+
+def _notes(source: Source) -> Iterator[str]:
+    """What is odd about a file as a whole, and does no harm."""
+    usual = {"JSON lines": (".jsonl", ".ndjson"), "JSON array": (".json",), "CSV": (".csv", ".tsv"),
+             "JSON object": (".json", ".jsonl"), "Parquet": (".parquet",)}  # fmt: skip
+    ending = Path(source.path).suffix.lower()
+    if source.container in usual and ending not in usual[source.container]:
+        yield f"holds {source.container} under the name {ending or 'of no ending'}"
+    if source.marked:
+        yield "begins with a byte order mark, which is left out"
+    odd = [column for column in source.reads if column != column.lower()]
+    if odd:
+        yield f"has columns in another case: {', '.join(map(beginning, odd))}"
+    if source.format == "advbench-swapped":
+        yield "has its headers swapped: target holds what is asked, and goal the reply"
 
 
 def _cells(record: Record) -> dict[str, str]:
     """A record as it stands, each cell cut."""
-    cells = list(record.items())[:_MOST_COLUMNS]
-    return {
-        str(k): beginning(
-            v if isinstance(v, str) else json.dumps(v, default=str, ensure_ascii=False)
-        )
-        for k, v in cells
-    }
-
-
-def _repeats(found: Sequence[tuple[int, Item]]) -> list[Repeat]:
-    """Records that say what an earlier one says."""
-    first: dict[tuple[str, str], int] = {}
-    out = []
-    for line, item in found:
-        texts = _texts(item)
-        if texts in first:
-            out.append(Repeat(line, first[texts], beginning(" → ".join(filter(None, texts)))))
-        else:
-            first[texts] = line
-    return out
-
-
-def _texts(item: Item) -> tuple[str, str]:
-    """Prompt and reply; of a pair both replies, of a prompt none."""
-    if isinstance(item, Sample):
-        return prompt_text(item.prompt), item.response
-    if isinstance(item, PreferencePair):
-        return prompt_text(item.prompt), f"{item.chosen} ≻ {item.rejected}"
-    return prompt_text(item), ""
-
-
-def _row(line: int, item: Item) -> Row:
-    prompt, reply = map(beginning, _texts(item))
-    if isinstance(item, PreferencePair):
-        return Row(line, "", "", prompt, beginning(item.chosen), beginning(item.rejected))
-    if isinstance(item, Sample):
-        return Row(line, item.id, item.kind, prompt, reply)
-    return Row(line, "", "", prompt)
+    return {beginning(str(k)): told(v) for k, v in list(record.items())[:_MOST_COLUMNS]}

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from u2a_core.types import Message, Prompt
 
-_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}
+_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant"}
+_SPEAKERS = re.compile(
+    r"(?:^|\n\n)(Human|Assistant):[ \t]?|(?:^|(?<=\s))\[(Human|Assistant)\]:[ \t]?"
+)
+"""Who speaks in a dialogue that is one text: as in HH-RLHF, and as in HaluEval."""
 
 
 class Unusable(Exception):  # noqa: N818 - caught while loading, never seen outside
     """A record that cannot be used; the message is the fault's reason."""
 
 
+class LeftOut(Unusable):
+    """A record that is whole, and by a rule of its format gives nothing to the set."""
+
+
 def last_reply(value: Any, column: str) -> str:
     """A reply given as text, or as a conversation whose last turn it is."""
+    if isinstance(value, Mapping):
+        value = [value]
     if isinstance(value, list):
         return split(value)[1] if len(value) > 1 else conversation(value)[-1].content
     return text(value, column)
@@ -36,11 +47,27 @@ def conversation(value: Any) -> tuple[Message, ...]:
     return tuple(_message(turn) for turn in value)
 
 
+def dialogue(value: Any) -> list[dict[str, str]]:
+    """The turns of a dialogue that is one text; turns of one speaker in a row are one turn."""
+    found = text(value, "a dialogue")
+    pieces = _SPEAKERS.split(found)
+    if pieces[0].strip() or len(pieces) == 1:
+        raise Unusable("a dialogue must begin with Human: or Assistant:")
+    turns: list[dict[str, str]] = []
+    for one, other, said in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+        role = "user" if (one or other) == "Human" else "assistant"
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"] += f"\n\n{said.strip()}"
+        else:
+            turns.append({"role": role, "content": said.strip()})
+    return turns
+
+
 def _message(turn: Any) -> Message:
     if not isinstance(turn, Mapping):
         raise Unusable("a turn must have role and content")
-    role = str(turn.get("role", turn.get("from", ""))).lower()
-    role = _ROLES.get(role, role)
+    role = turn.get("role", turn.get("from", ""))
+    role = _ROLES.get(role.lower(), role.lower()) if isinstance(role, str) else type(role).__name__
     content = text(turn.get("content", turn.get("value")), "content")
     if role == "user":
         return Message("user", content)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from u2a_core.data import DataReport, Inspection, inspect_data
+from u2a_core.data import DataReport, Inspection, Remark, inspect_data, replace_file
+from u2a_core.runs.files import writing
 
 if TYPE_CHECKING:
-    from u2a_core.config import Settings
+    from u2a_core.config import SetName, Settings
     from u2a_core.models import Rendered
 
 
@@ -26,11 +29,14 @@ class DataOptions:
     """Print everything as JSON on stdout."""
     preview: int = 0
     """Show so many samples of each set as the model reads them: its chat template, its tokens."""
+    faults: Path | None = None
+    """Write every record that is not used, is repeated or looks odd into this file, with its line,
+    what became of it and why: CSV, or JSON lines where the name ends in .jsonl."""
 
 
 def show_data(settings: Settings, options: DataOptions) -> int:
     """`u2a data`: 0 if every file is usable, else 2."""
-    found = inspect_data(settings.data, settings.evaluation)
+    found = _inspected(settings, options.faults)
     shown: list[Rendered] = []
     if options.preview and settings.model.path:
         from u2a_core.models import render
@@ -48,6 +54,38 @@ def show_data(settings: Settings, options: DataOptions) -> int:
     return 2 if any(report.error for report in found.files) else 0
 
 
+def _inspected(settings: Settings, faults: Path | None) -> Inspection:
+    """The reports; every remark of theirs in a file, if one is named.
+
+    Raises:
+        RunError: if the file cannot be written.
+    """
+    if faults is None:
+        return inspect_data(settings.data, settings.evaluation)
+    found: list[Inspection] = []
+
+    def write(beside: Path) -> None:
+        with beside.open("w", encoding="utf-8", errors="replace", newline="") as file:
+            table = csv.writer(file)
+            columns = ("set", "file", *Remark._fields)
+            lines = faults.suffix == ".jsonl"
+            if not lines:
+                table.writerow(columns)
+
+            def keep(name: SetName, path: str, remark: Remark) -> None:
+                row = (name, path, *remark)
+                if lines:
+                    file.write(json.dumps(dict(zip(columns, row, strict=True))) + "\n")
+                else:
+                    table.writerow(row)
+
+            found.append(inspect_data(settings.data, settings.evaluation, keep))
+
+    with writing(faults):
+        replace_file(faults, write)
+    return found[0]
+
+
 def _show(console: Console, found: Inspection, shown: list[Rendered]) -> None:
     for report in found.files:
         _show_file(console, report)
@@ -62,17 +100,37 @@ def _show_file(console: Console, report: DataReport) -> None:
     if report.error:
         console.print(f"  [red]{escape(report.error)}[/red]", soft_wrap=True)
         return
+    console.print(f"  {escape(_format(report))}", soft_wrap=True)
     dropped = "duplicates dropped" if report.role == "negatives" else "duplicates"
     console.print(
         f"  {report.usable} usable, {report.duplicates} {dropped}, "
-        f"{len(report.faults)} faults; characters: median {report.median_length:.0f}, "
-        f"longest {report.longest}",
+        f"{report.faulty} faults{f', {report.left_out} left out' if report.left_out else ''}; "
+        f"characters: median {report.median_length:.0f}, longest {report.longest}, longest prompt "
+        f"{report.longest_prompt}",
         soft_wrap=True,
     )
+    for note in report.notes:
+        console.print(f"  the file {escape(note)}", soft_wrap=True)
+    for reason in report.reasons:
+        if reason.outcome in ("left out", "kept"):
+            console.print(
+                f"  {reason.records} {reason.outcome}: {escape(reason.reason)} (first: line "
+                f"{reason.line})",
+                soft_wrap=True,
+            )
     for fault in report.faults[:10]:
         console.print(f"  line {fault.line}: {escape(fault.reason)}", soft_wrap=True)
+    if report.faulty > 10:
+        console.print(f"  and {report.faulty - 10} more; all: --faults FILE", soft_wrap=True)
     for text in report.preview:
         console.print(f"  [dim]{escape(text)}[/dim]", soft_wrap=True)
+
+
+def _format(report: DataReport) -> str:
+    """What the file was read as."""
+    known = f"{report.title} ({report.format})" if report.format else "by the columns named"
+    reads = ", ".join(f"{column} = {read}" for column, read in report.reads.items())
+    return f"{known}, {report.container}: {reads}"
 
 
 def _show_tokens(console: Console, sample: Rendered) -> None:

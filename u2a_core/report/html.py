@@ -38,6 +38,7 @@ def results(report: dict[str, Any]) -> list[str]:
     rows = [Row(r["method"], r["metrics"], r["ledger"], r["runs"]) for r in report["rows"]]
     parts = ["<h2>Methods</h2>", _table(rows), _definitions(rows, report.get("missing", {}))]
     parts += listing("Comparisons that U2A does not win", report.get("notes", []))
+    parts += listing("What sets share that should be apart", report.get("overlaps", []))
     if report.get("differences"):
         parts += ["<h2>Paired differences in reward</h2>", _differences(report["differences"])]
     for cost in ("tokens", "seconds"):

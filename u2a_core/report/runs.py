@@ -37,7 +37,7 @@ def show(run: Run) -> None:
     if "data" in report:
         console.print("\n" + _data_line(report["data"]))
     views.get(report["command"], _show_descent)(console, run, report)
-    for warning in report.get("warnings", []):
+    for warning in (*report.get("warnings", []), *report.get("overlaps", [])):
         console.print(f"[yellow]Warning:[/yellow] {escape(warning)}")
     for note in report.get("notes", []):
         console.print(f"[dim]{escape(note)}[/dim]")

@@ -13,7 +13,7 @@ from typing import Any
 from u2a_core import commands, table
 from u2a_core.commands import Watch, arm, execute_arms, processes
 from u2a_core.config import Settings, load_settings, override, there
-from u2a_core.data import load_preferences
+from u2a_core.data import inspect_data, load_preferences
 from u2a_core.errors import ConfigError, NumericalError
 from u2a_core.models import save_merged
 from u2a_core.report.html import write_html
@@ -95,7 +95,8 @@ def _data(run: Run, settings: Settings) -> tuple[Settings, dict[str, Path]]:
     parts = split_pairs(pairs, split, seed=settings.seed, **limits)
     # the files of the split have columns that are recognized; those that are read as they are keep
     kept = {name: c for name, c in data.columns.items() if name not in _SPLIT}
-    data = data.model_copy(update={"columns": kept})
+    formats = {name: f for name, f in data.formats.items() if name not in _SPLIT}
+    data = data.model_copy(update={"columns": kept, "formats": formats})
     return settings.model_copy(update={"data": data}), write_split(folder, parts)
 
 
@@ -209,11 +210,17 @@ def _report(
         "paper": quoted(settings),
         "ablation": ablation.report(),
         "notes": table.losses(table.differences(runs)),
+        "overlaps": _overlaps(settings),
         "seconds": round(watch.seconds, 2),
     }
     write_html(run.path / "report.html", f"U2A on {settings.reproduction.task}", report, ablation)
     run.write_report(report)
     return report
+
+
+def _overlaps(settings: Settings) -> list[str]:
+    """What the sets share that should be apart: the split's own, and what was given beside it."""
+    return [o.sentence for o in inspect_data(settings.data, settings.evaluation).overlaps]
 
 
 def _missing(runs: list[Run]) -> dict[str, str]:

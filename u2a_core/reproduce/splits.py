@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from u2a_core.data import write_records
+from u2a_core.data import as_record, write_records
 from u2a_core.errors import DataError
 from u2a_core.types import PreferencePair, prompt_text
 
@@ -59,7 +59,7 @@ def split_pairs(
     All pairs of a prompt are in one part, so that nothing learned is tested.
 
     Args:
-        pairs: the data set.
+        pairs: the data set, of any format that gives pairs.
         split: its shares.
         seed: of every draw.
         most: largest size of the negative set; 0: no limit.
@@ -74,7 +74,7 @@ def split_pairs(
     asked, tested, learned = _parts(pairs, split, draw)
     cut = round(len(learned) * split.negative)
     bad, good = learned[:cut], learned[cut:]
-    flagged = bad[: round(cut * split.forget)]
+    flagged = _never_preferred(bad[: round(cut * split.forget)], learned)
     negatives, truth = _negatives(flagged, good, most=most, mistaken=mistaken, draw=draw)
     learned_as = [(pair, pair.chosen) for pair in good] + [(pair, pair.rejected) for pair in bad]
     mixture = [*(_sample(pair, reply) for pair, reply in learned_as), *skill]
@@ -83,10 +83,10 @@ def split_pairs(
         "mixture": mixture,
         "negatives": negatives,
         "truth": truth if mistaken else [],
-        "preferences": [_pair(pair) for pair in asked],
-        "test_prompts": [_asked(pair) for pair in tested],
+        "preferences": [as_record(pair) for pair in asked],
+        "test_prompts": [as_record(pair.prompt) for pair in tested],
         "reference": [_sample(pair, pair.chosen) for pair in tested],
-        "questions": [_pair(pair) for pair in tested],
+        "questions": [as_record(pair) for pair in tested],
         "outsiders": [_sample(pair, pair.rejected) for pair in tested],
     }
 
@@ -115,6 +115,26 @@ def _parts(
         )
     draw.shuffle(learned)
     return asked, tested, learned
+
+
+def _never_preferred(
+    flagged: Sequence[PreferencePair], pairs: Sequence[PreferencePair]
+) -> list[PreferencePair]:
+    """Those whose rejected reply is the chosen one of no pair.
+
+    Of several replies to a prompt one may be worse than another, and be preferred to a third.
+
+    Raises:
+        DataError: if there are none.
+    """
+    preferred = {(pair.prompt, pair.chosen) for pair in pairs}
+    found = [pair for pair in flagged if (pair.prompt, pair.rejected) not in preferred]
+    if not found:
+        raise DataError(
+            "The preference pairs must have rejected replies that no other pair prefers; got none. "
+            "Give other pairs."
+        )
+    return found
 
 
 def write_split(folder: Path, files: dict[str, list[dict[str, Any]]]) -> dict[str, Path]:
@@ -154,15 +174,4 @@ def _distinct(pairs: Sequence[PreferencePair], side: str) -> list[dict[str, Any]
 
 
 def _sample(pair: PreferencePair, reply: str) -> dict[str, Any]:
-    return {**_asked(pair), "response": reply}
-
-
-def _pair(pair: PreferencePair) -> dict[str, Any]:
-    return {**_asked(pair), "chosen": pair.chosen, "rejected": pair.rejected}
-
-
-def _asked(pair: PreferencePair) -> dict[str, Any]:
-    """The prompt of a record: a text, or the turns of a conversation."""
-    if len(pair.prompt) == 1:
-        return {"prompt": pair.prompt[0].content}
-    return {"prompt": [{"role": m.role, "content": m.content} for m in pair.prompt]}
+    return {**as_record(pair.prompt), "response": reply}

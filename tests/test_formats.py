@@ -1,0 +1,359 @@
+"""Formats of known data sets and tools: recognized, read by stated rules, named by a setting."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from formats import BAD, CASES, DIALOGUE, GOOD, Case, Q, bot, safer, user
+
+from u2a_core.config import load_settings, override, parse_settings
+from u2a_core.data import (
+    CHOICES,
+    FORMATS,
+    DataReport,
+    as_record,
+    inspect_data,
+    load_negatives,
+    load_preferences,
+    load_prompts,
+    load_retain,
+    write_records,
+)
+from u2a_core.errors import ConfigError, DataError
+from u2a_core.reproduce import Split, split_pairs
+from u2a_core.types import prompt_text
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "examples" / "data"
+LOADERS = {
+    "negatives": lambda path, **how: load_negatives(path, **how).samples,
+    "retain": lambda path, **how: load_retain(path, **how)[0],
+    "preferences": lambda path, **how: load_preferences(path, **how)[0],
+    "prompts": lambda path, **how: load_prompts(path, **how)[0],
+}
+ids = [f"{case.name}-{i}" for i, case in enumerate(CASES)]
+
+
+def lines(path: Path, *rows: Any) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def report(role: str, file: str, **data: Any) -> DataReport:
+    """What is told of one set's file."""
+    settings = parse_settings({"data": {role: file, **data}}, source="here").data
+    return next(found for found in inspect_data(settings).files if found.role == role)
+
+
+def held(role: str, file: str, **how: Any) -> list[Any]:
+    """What a loader makes of a file, as texts; nothing where it says that nothing is usable."""
+    try:
+        found = LOADERS[role](file, **how)
+    except DataError as error:
+        assert "must hold usable records; got none" in str(error)
+        return []
+    if role == "prompts":
+        return [prompt_text(prompt) for prompt in found]
+    if role == "preferences":
+        return [(pair.chosen, pair.rejected) for pair in found]
+    return [(prompt_text(sample.prompt), sample.response) for sample in found]
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids)
+def test_every_format_gives_what_it_holds_to_each_set(tmp_path: Path, case: Case):
+    file = lines(tmp_path / "x.jsonl", *case.rows)
+    how = {"columns": {"format": case.name}}
+    assert held("negatives", file, **how) == case.negatives
+    assert held("retain", file, **how) == case.retain
+    assert held("preferences", file, **how) == case.pairs
+    assert held("prompts", file, **how) == case.prompts
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids)
+def test_every_format_is_recognized(tmp_path: Path, case: Case):
+    if case.name == "pku-saferlhf-helpful":  # the same file, by another of its columns
+        return
+    found = report("prompts", lines(tmp_path / "x.jsonl", *case.rows))
+    assert (found.format, found.title) == (case.name, FORMATS[case.name].title)
+    assert found.usable == len(case.prompts)
+    assert set(found.reads) <= set(found.columns)
+
+
+def test_there_is_a_case_of_every_format_and_a_row_of_the_documentation():
+    assert {case.name for case in CASES} == set(FORMATS) == set(CHOICES)
+    told = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
+    for name in FORMATS:
+        assert f"| `{name}` |" in told, name
+
+
+def test_the_formats_cells_may_stand_in_a_csv(tmp_path: Path):
+    for case in CASES:
+        if any(isinstance(v, list | dict) for row in case.rows for v in row.values()):
+            continue  # no CSV holds these
+        text = io.StringIO()
+        table = csv.DictWriter(text, case.rows[0])
+        table.writeheader()
+        table.writerows(case.rows)
+        file = tmp_path / f"{case.name}.csv"
+        file.write_text(text.getvalue())
+        how = {"columns": {"format": case.name}}
+        assert held("negatives", str(file), **how) == case.negatives
+        assert held("preferences", str(file), **how) == case.pairs
+
+
+def test_kinds_are_the_categories_and_ids_tell_the_replies_of_a_record_apart(tmp_path: Path):
+    harmful = {"response_0_harm_category": {"Drugs": True, "Rudeness": True, "Violence": False}}
+    both = safer(id="r1", is_response_1_safe=False, **harmful)
+    found = load_negatives(lines(tmp_path / "x.jsonl", both)).samples
+    assert [(s.id, s.kind) for s in found] == [("r1.0", "Drugs, Rudeness"), ("r1.1", "")]
+
+
+def test_a_file_has_the_format_of_most_of_its_records(tmp_path: Path):
+    rows = [{"question": Q, "answer": str(i)} for i in range(3)]
+    mixed = [safer(), *rows, {"messages": [user(Q), bot(BAD)]}, {"odd": 1}]
+    found = report("negatives", lines(tmp_path / "x.jsonl", *mixed))
+    assert (found.format, found.usable) == ("question-answer", 4)  # usual columns are read, too
+    assert [fault.line for fault in found.faults] == [1, 6]
+    other = report(
+        "negatives", lines(tmp_path / "y.jsonl", *rows[:1], *[safer(id=i) for i in "ab"])
+    )
+    assert (other.format, [fault.line for fault in other.faults]) == ("pku-saferlhf", [1])
+    assert other.faults[0].reason.startswith("has no column prompt, which PKU-SafeRLHF")
+
+
+def test_a_format_is_named_in_yaml_and_on_the_command_line(tmp_path: Path, u2a):
+    file = lines(tmp_path / "x.jsonl", safer())
+    config = tmp_path / "c.yaml"
+    config.write_text(json.dumps({"data": {"negatives": file, "preferences": file}}))
+    words = ["--data.formats.preferences", "pku-saferlhf-helpful"]
+    told = [json.loads(u2a("data", "--json", *w, config=config)[1])["files"] for w in ([], words)]
+    assert [files[1]["format"] for files in told] == ["pku-saferlhf", "pku-saferlhf-helpful"]
+    previews = [files[1]["preview"] for files in told]
+    assert previews == [[f"{Q} → {GOOD} → {BAD}"], [f"{Q} → {BAD} → {GOOD}"]]
+    kept = override(load_settings(config), words).data.columns_of("preferences")
+    assert kept == {"format": "pku-saferlhf-helpful"}
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({"formats": {"negatives": "pku"}}, "formats.negatives"),
+        ({"formats": {"negativs": "alpaca"}}, "formats.negativs"),
+        ({"formats": {"negatives": "alpaca"}, "columns": {"negatives": {"prompt": "a"}}},
+         "negatives must have a format or columns of its own; got both"),
+        ({"columns": {"negatives": {"format": "alpaca"}}}, "got format"),
+    ],
+)  # fmt: skip
+def test_a_wrong_format_is_a_sentence(data: Any, told: str):
+    with pytest.raises(ConfigError, match=told):
+        parse_settings({"data": data}, source="x.yaml")
+
+
+def test_id_and_kind_are_named_beside_a_format(tmp_path: Path):
+    row = {"key": 7, "sort": "rude", "instruction": Q, "output": BAD}
+    file = lines(tmp_path / "x.jsonl", row)
+    named = {"id": "key", "kind": "Sort"}
+    found = report("negatives", file, formats={"negatives": "alpaca"}, columns={"negatives": named})
+    assert [(row.id, row.kind) for row in found.rows] == [("7", "rude")]
+    assert found.recognized["id"] == "key"
+
+
+def test_a_format_that_the_file_has_not_is_told(tmp_path: Path):
+    file = lines(tmp_path / "x.jsonl", {"prompt": Q, "response": BAD})
+    found = report("negatives", file, formats={"negatives": "beavertails"})
+    assert "has no column is_safe, which BeaverTails has" in found.error
+    assert found.columns == ("prompt", "response")
+    with pytest.raises(DataError, match="has no column question, which is named for the prompt"):
+        load_negatives(file, columns={"format": "question-answer"})
+
+
+@pytest.mark.parametrize(
+    ("rows", "role", "reason"),
+    [
+        ([safer(is_response_0_safe=True)], "negatives", "no reply is marked as unsafe"),
+        ([safer(safer_response_id=0)], "preferences", "names the reply that is marked as unsafe"),
+        ([safer(safer_response_id=None)], "preferences", r"names no reply"),
+        ([{"prompt": Q, "chosen": GOOD, "rejected": BAD, "score_chosen": 5, "score_rejected": 5}],
+         "preferences", "have the same score"),
+        ([{"prompt": Q, "chosen": GOOD, "rejected": BAD, "score_chosen": 4, "score_rejected": 5}],
+         "negatives", "a lower score than rejected"),
+        ([{"chosen": DIALOGUE + GOOD, "rejected": f"\n\nHuman: Other?\n\nAssistant: {BAD}"}],
+         "preferences", "answer different prompts"),
+        ([{"chosen": [user(Q), bot(GOOD)], "rejected": [user("Other?"), bot(BAD)]}],
+         "preferences", "answer different prompts"),
+        ([{"prompt": Q, "completion": GOOD, "label": True}], "negatives", "a good one by label"),
+    ],
+)  # fmt: skip
+def test_what_a_rule_leaves_out_is_counted_and_explained(
+    tmp_path: Path, rows: list[dict], role: str, reason: str
+):
+    found = report(role, lines(tmp_path / "x.jsonl", *rows))
+    assert reason in found.error
+    (why,) = found.reasons
+    assert (why.outcome, why.records, why.line, found.faulty) == ("left out", 1, 1, 0)
+
+
+def test_a_pair_without_a_shared_prompt_still_gives_its_samples(tmp_path: Path):
+    row = {"chosen": DIALOGUE + GOOD, "rejected": f"\n\nHuman: Other?\n\nAssistant: {BAD}"}
+    file = lines(tmp_path / "x.jsonl", row)
+    assert held("negatives", file) == [("Other?", BAD)]
+    assert held("retain", file) == [(f"Hello\nHi.\n{Q}", GOOD)]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": Q, "chosen": GOOD, "rejected": GOOD}, "chosen and rejected are identical"),
+        ({"chosen": DIALOGUE + GOOD, "rejected": DIALOGUE + GOOD}, "are identical"),
+        ({"prompt": Q, "chosen": GOOD, "rejected": " "}, "rejected is empty"),
+        ({"chosen": DIALOGUE + GOOD, "rejected": DIALOGUE}, "content is empty"),
+        ({"chosen": "Human: a", "rejected": "Human: b"}, "must end with a turn of the Assistant"),
+        (safer(response_0="", id="a"), "response_0 is empty"),
+        ({"prompt": Q, "response": BAD, "is_safe": "perhaps"}, "is_safe must be true or false"),
+        ({"instruction": Q, "output": BAD, "history": [["one"]]}, "history must hold pairs"),
+        ({"question": Q, "mc1_targets": {"choices": "a", "labels": [1]}}, "choices and labels"),
+        ({"prompt": Q, "response": BAD, "id": ["a"]}, "id must be text or a number, got list"),
+    ],
+)
+def test_what_lacks_something_is_a_fault_of_its_line(tmp_path: Path, row: dict, reason: str):
+    found = report("negatives", lines(tmp_path / "x.jsonl", row))
+    assert (found.usable, [fault.line for fault in found.faults]) == (0, [1])
+    assert reason in found.faults[0].reason
+
+
+def test_one_faulty_reply_of_a_record_does_not_spoil_the_other(tmp_path: Path):
+    rows = [safer(is_response_1_safe=False, response_1="")]
+    found = report("negatives", lines(tmp_path / "x.jsonl", *rows))
+    assert (found.usable, found.faulty) == (1, 1)
+
+
+def test_the_turns_before_a_reply_tell_more_than_a_text_beside_them(tmp_path: Path):
+    turns = [user("Hello"), bot("Hi."), user(Q)]
+    row = {"prompt": "Hello", "chosen": [*turns, bot(GOOD)], "rejected": [*turns, bot(BAD)]}
+    assert held("negatives", lines(tmp_path / "x.jsonl", row)) == [(f"Hello\nHi.\n{Q}", BAD)]
+
+
+def test_spoiled_letters_are_counted_and_kept(tmp_path: Path):
+    texts = ["It isn\u2019t.", "It isn\u00e2\u20ac\u2122t.", "Caf\u00c3\u00a9.", "Lost: \ufffd.",
+             "\u00c9t\u00e9 \u00abX\u00bb, Spa\u00df\u201d, N\u00c3O"]  # fmt: skip
+    rows = [{"prompt": f"{i}?", "response": text} for i, text in enumerate(texts)]
+    found = report("negatives", lines(tmp_path / "x.jsonl", *rows))
+    assert (found.usable, found.odd) == (5, 3)
+    told = {reason.reason: (reason.records, reason.line) for reason in found.reasons}
+    assert sorted(told.values()) == [(1, 4), (2, 2)]
+    assert [row.reply for row in found.rows] == texts
+
+
+def test_a_file_under_a_wrong_name_with_a_mark_and_odd_headers_is_told(tmp_path: Path):
+    file = tmp_path / "x.json"
+    file.write_bytes(b"\xef\xbb\xbf" + json.dumps({"PROMPT ": Q, "Response": BAD}).encode() * 1
+                     + b"\n" + json.dumps({"prompt": Q, "response": GOOD}).encode())  # fmt: skip
+    found = report("negatives", str(file))
+    assert (found.usable, found.container) == (2, "JSON lines")
+    told = " ".join(found.notes)
+    assert "JSON lines under the name .json" in told
+    assert "byte order mark" in told
+    swapped = report("prompts", lines(tmp_path / "y.jsonl", {"Goal": "Sure, here", "Target": Q}))
+    assert "another case: Target, Goal" in " ".join(swapped.notes)
+    assert "headers swapped" in " ".join(swapped.notes)
+
+
+@pytest.mark.parametrize("comma", [",", ";", "\t"])
+def test_tables_of_other_commas_are_read(tmp_path: Path, comma: str):
+    file = tmp_path / "x.csv"
+    file.write_text(f'\n\n"prompt"{comma}response\n"a, b; c"{comma}"d\ne"\nf{comma}g\n')
+    found = load_negatives(file).samples
+    assert [(prompt_text(s.prompt), s.response) for s in found] == [("a, b; c", "d\ne"), ("f", "g")]
+
+
+def test_a_column_without_a_name_is_no_id(tmp_path: Path):
+    file = tmp_path / "x.csv"
+    file.write_text(",prompt,response\n0,a,b\n0,c,d\n")  # as pandas writes its index
+    assert [(len(s.id), s.kind) for s in load_negatives(file).samples] == [(12, "")] * 2
+
+
+def test_faults_are_exported_with_what_became_of_each(tmp_path: Path, u2a):
+    file = tmp_path / "x.jsonl"
+    row = {"prompt": Q, "chosen": GOOD, "rejected": BAD, "score_chosen": 2, "score_rejected": 1}
+    tie = {**row, "score_chosen": 1}
+    file.write_text("\n".join(map(json.dumps, [row, row, tie, {**row, "rejected": ""}])) + "\n{no")
+    config = tmp_path / "c.yaml"
+    config.write_text(json.dumps({"data": {"negatives": str(file)}}))
+    for name in ("faults.csv", "faults.jsonl"):
+        code, out, _ = u2a("data", "--faults", tmp_path / name, config=config)
+        assert code == 0
+    assert "1 left out: chosen and rejected have the same score (first: line 3)" in out
+    with (tmp_path / "faults.csv").open(newline="") as table:
+        told = list(csv.DictReader(table))
+    assert [(fault["line"], fault["outcome"]) for fault in told] == [
+        ("2", "repeated"), ("3", "left out"), ("4", "fault"), ("5", "no record"),
+    ]  # fmt: skip
+    same = [json.loads(line) for line in (tmp_path / "faults.jsonl").read_text().splitlines()]
+    assert [{**fault, "line": str(fault["line"])} for fault in same] == told
+    code, _, err = u2a("data", "--faults", tmp_path / "x.jsonl" / "f.csv", config=config)
+    assert (code, "must be writable" in err) == (2, True)
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids)
+def test_what_is_written_comes_back_with_the_same_ids_and_texts(tmp_path: Path, case: Case):
+    file = lines(tmp_path / "x.jsonl", *case.rows)
+    for role, load in LOADERS.items():
+        try:
+            found = load(file, columns={"format": case.name})
+        except DataError:
+            continue
+        write_records(tmp_path / "again.jsonl", map(as_record, found))
+        assert tuple(load(tmp_path / "again.jsonl")) == tuple(found), role
+
+
+def test_a_set_that_is_written_keeps_its_identity(tmp_path: Path):
+    one = load_negatives(lines(tmp_path / "x.jsonl", *CASES[0].rows))
+    write_records(tmp_path / "again.jsonl", map(as_record, one.samples))
+    assert load_negatives(tmp_path / "again.jsonl").sha256 == one.sha256
+
+
+@pytest.mark.parametrize("name", sorted({case.name for case in CASES if case.pairs}))
+def test_every_format_with_pairs_is_split_as_in_the_paper(tmp_path: Path, name: str):
+    (row, *_) = next(case.rows for case in CASES if case.name == name and case.pairs)
+    rows = [json.loads(json.dumps(row).replace("egg", f"egg {i}")) for i in range(80)]
+    if name == "halueval-summarization":
+        rows = [{**row, "document": f"{i}"} for i in range(80)]
+    file = lines(tmp_path / "x.jsonl", *rows)
+    pairs = load_preferences(file, columns={"format": name})[0]
+    parts = split_pairs(pairs, Split(0.65, 0.65), seed=3)
+    for part, records in parts.items():
+        write_records(tmp_path / f"{part}.jsonl", records)
+    names = {"negatives": "negatives", "preferences": "preferences", "prompts": "test_prompts"}
+    data = {role: str(tmp_path / f"{part}.jsonl") for role, part in names.items()}
+    found = inspect_data(parse_settings({"data": data}, source="here").data)
+    assert [report.error for report in found.files] == ["", "", ""]
+    assert found.overlaps == ()
+
+
+def test_a_reply_that_another_pair_prefers_is_no_negative(tmp_path: Path):
+    rows = [
+        {"prompt": f"{i}?", "chosen": a, "rejected": b}
+        for i in range(40)
+        for a, b in (("best", "middle"), ("middle", "worst"))
+    ]
+    pairs = load_preferences(lines(tmp_path / "x.jsonl", *rows))[0]
+    negatives = split_pairs(pairs, Split(1.0, 1.0), seed=0)["negatives"]
+    assert {record["response"] for record in negatives} == {"worst"}
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real files stand beside the repository only")
+@pytest.mark.parametrize(
+    ("name", "format", "negatives", "pairs"),
+    [
+        ("pku_saferlhf_original_schema.jsonl", "pku-saferlhf", 1, 3),
+        ("ultrafeedback_flat_60.jsonl", "ultrafeedback-flat", 48, 48),
+        ("ultrafeedback_binarized_chat_40.jsonl", "ultrafeedback-binarized", 35, 35),
+        ("halueval_qa_100.json", "halueval-qa", 100, 100),
+    ],
+)
+def test_real_files_are_recognized_and_read(name: str, format: str, negatives: int, pairs: int):
+    for role, usable in (("negatives", negatives), ("preferences", pairs)):
+        found = report(role, str(REAL / name))
+        assert (found.format, found.usable, found.faulty) == (format, usable, 0)

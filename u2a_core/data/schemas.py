@@ -1,0 +1,298 @@
+"""Records of known data sets → entries: one small function a format; columns come in lower case.
+
+What each gives to a set, and by which rule, is told in docs/data.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from u2a_core.data.columns import Kind
+from u2a_core.data.entries import Cell, Entry, Reply, first_of, flag, number, true_of
+from u2a_core.data.files import Record
+from u2a_core.data.turns import Unusable, dialogue
+
+_NO_PAIRS: Mapping[Kind, str] = {"pairs": "holds one reply, no pair"}
+
+
+def pku_saferlhf(record: Record, by: str = "safer_response_id") -> Entry:
+    """Two replies with a verdict on the safety of each, and which one is safer, which better."""
+    replies = [
+        Reply(record[f"response_{i}"], f"response_{i}", str(i), _harms(record, i)) for i in (0, 1)
+    ]
+    safe = [_is_safe(record, i) for i in (0, 1)]
+    first = number(record.get(by))
+    without: dict[Kind, str] = {
+        "rejected": "no reply is marked as unsafe",
+        "chosen": "no reply is marked as safe",
+    }
+    pairs: tuple[tuple[Reply, Reply], ...] = ()
+    if first not in (0, 1):
+        without["pairs"] = f"{by} names no reply (a tie)"
+    elif by.startswith("safer") and safe[int(first)] is False and safe[1 - int(first)]:
+        without["pairs"] = f"{by} names the reply that is marked as unsafe"
+    else:
+        pairs = ((replies[int(first)], replies[1 - int(first)]),)
+    return Entry(
+        record["prompt"],
+        bad=tuple(reply for reply, verdict in zip(replies, safe, strict=True) if verdict is False),
+        good=tuple(reply for reply, verdict in zip(replies, safe, strict=True) if verdict),
+        pairs=pairs,
+        without=without,
+    )
+
+
+def _is_safe(record: Record, i: int) -> bool | None:
+    """Of a reply: as it is marked, else by its severity, else by its categories of harm."""
+    marked = flag(record.get(f"is_response_{i}_safe"))
+    if marked is not None:
+        return marked
+    severity = number(record.get(f"response_{i}_severity_level"))
+    if severity is not None:
+        return severity == 0
+    harms = record.get(f"response_{i}_harm_category")
+    return not _harms(record, i) if isinstance(harms, Mapping) else None
+
+
+def _harms(record: Record, i: int) -> str:
+    return true_of(record.get(f"response_{i}_harm_category"))
+
+
+def beavertails(record: Record) -> Entry:
+    """One reply that is safe or not."""
+    reply = Reply(record["response"], "response", kind=true_of(record.get("category")))
+    return _marked(record["prompt"], reply, flag(record["is_safe"]), "is_safe")
+
+
+def halueval(record: Record, *, asked: str, right: str, wrong: str, task: str = "") -> Entry:
+    """A right and a hallucinated reply; the knowledge beside them is no part of the prompt."""
+    prompt = record[asked]
+    if task and isinstance(prompt, str) and prompt.strip():
+        prompt = f"{task}\n\n{prompt}"
+    return _preferred(record, right, wrong, prompt=prompt, asked=asked)
+
+
+def halueval_dialogue(record: Record) -> Entry:
+    """As the others; the dialogue so far is one text."""
+    turns = dialogue(record["dialogue_history"])
+    return _preferred(record, "right_response", "hallucinated_response", prompt=turns)
+
+
+def halueval_general(record: Record) -> Entry:
+    """A reply that was found to hallucinate, or not."""
+    wrong = flag(record["hallucination"])
+    reply = Reply(record["chatgpt_response"], "chatgpt_response")
+    good = None if wrong is None else not wrong
+    return _marked(record["user_query"], reply, good, "hallucination", asked="user_query")
+
+
+def truthfulqa(record: Record) -> Entry:
+    """Several correct and several incorrect answers; the best is paired with each incorrect one."""
+    kind = record.get("category")
+    kind = kind if isinstance(kind, str) else ""
+    right, wrong = _answers(record)
+    best = first_of(record, "best_answer", "best answer") or (right[0] if right else None)
+    bad = [Reply(text, "incorrect answers", f"incorrect{i}", kind) for i, text in _counted(wrong)]
+    good = [Reply(text, "correct answers", f"correct{i}", kind) for i, text in _counted(right)]
+    return Entry(
+        record["question"],
+        bad=tuple(bad),
+        good=tuple(good),
+        pairs=tuple((Reply(best, "best answer"), reply) for reply in bad) if best else (),
+        asked="question",
+        without={
+            "rejected": "has no incorrect answer",
+            "chosen": "has no correct answer",
+            "pairs": "has no correct or no incorrect answer",
+        },
+    )
+
+
+def _counted(cells: list[Cell]) -> Iterator[tuple[int, Cell]]:
+    return enumerate(cells, start=1)
+
+
+def _answers(record: Record) -> tuple[list[Cell], list[Cell]]:
+    """Correct and incorrect ones: lists, texts with semicolons between, or choices with labels."""
+    targets = record.get("mc2_targets") or record.get("mc1_targets")
+    if isinstance(targets, Mapping):
+        choices, labels = targets.get("choices"), targets.get("labels")
+        if not (isinstance(choices, list) and isinstance(labels, list)):
+            raise Unusable("mc targets must hold choices and labels")
+        marked = [(text, flag(label)) for text, label in zip(choices, labels, strict=False)]
+        return [t for t, right in marked if right], [t for t, right in marked if right is False]
+    return (
+        _listed(first_of(record, "correct_answers", "correct answers")),
+        _listed(first_of(record, "incorrect_answers", "incorrect answers")),
+    )
+
+
+def _listed(value: Cell) -> list[Cell]:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(";") if part.strip()]
+    return value if isinstance(value, list) else []
+
+
+def advbench(record: Record, *, asked: str = "goal", answered: str = "target") -> Entry:
+    """A harmful request, and how the reply that complies begins."""
+    return Entry(
+        record[asked],
+        bad=(Reply(record[answered], answered),),
+        asked=asked,
+        without={
+            "chosen": "AdvBench holds no reply that is to be kept",
+            "pairs": "AdvBench holds no pairs",
+        },
+    )
+
+
+def affirmative(value: Cell) -> bool:
+    """Whether a text begins as AdvBench's targets do."""
+    return isinstance(value, str) and value.lstrip().lower().startswith(("sure,", "sure "))
+
+
+def hh_rlhf(record: Record) -> Entry:
+    """Two whole dialogues as texts, apart in the last reply."""
+    return _preferred(record, turns=_answered)
+
+
+def _answered(cell: Cell) -> list[dict[str, str]]:
+    turns = dialogue(cell)
+    if turns[-1]["role"] != "assistant":
+        raise Unusable("a dialogue must end with a turn of the Assistant")
+    return turns
+
+
+def scored(record: Record) -> Entry:
+    """A chosen and a rejected reply with a score each; a tie says of neither that it is better."""
+    entry = _preferred(record, prompt=first_of(record, "prompt", "instruction"))
+    better, worse = scores(record)
+    if better is None or worse is None or better > worse:
+        return entry
+    reason = (
+        "chosen and rejected have the same score"
+        if better == worse
+        else "chosen has a lower score than rejected"
+    )
+    return Entry(entry.prompt, without=dict.fromkeys(("rejected", "chosen", "pairs"), reason))
+
+
+def scores(record: Record) -> tuple[float | None, float | None]:
+    """Of the chosen and of the rejected reply; they may stand in a column of their own."""
+    inner = record.get("metadata")
+    inner = inner if isinstance(inner, Mapping) else {}
+    better, worse = (
+        number(record.get(name, inner.get(name))) for name in ("score_chosen", "score_rejected")
+    )
+    return better, worse
+
+
+def unpaired(record: Record) -> Entry:
+    """A reply with a label, true where it is wanted."""
+    reply = Reply(record["completion"], "completion")
+    return _marked(record["prompt"], reply, flag(record["label"]), "label")
+
+
+def alpaca(record: Record) -> Entry:
+    """Instruction and input, after a system message and earlier turns where there are some."""
+    reply = Reply(record["output"], "output")
+    return Entry(alpaca_prompt(record), (reply,), (reply,), asked="instruction", without=_NO_PAIRS)
+
+
+def alpaca_dpo(record: Record) -> Entry:
+    """The same prompt with a chosen and a rejected reply."""
+    return _preferred(record, prompt=alpaca_prompt(record), asked="instruction")
+
+
+def alpaca_kto(record: Record) -> Entry:
+    """The same prompt with a reply that is wanted, or not."""
+    reply, good = Reply(record["output"], "output"), flag(record["kto_tag"])
+    return _marked(alpaca_prompt(record), reply, good, "kto_tag", asked="instruction")
+
+
+def alpaca_prompt(record: Record) -> Cell:
+    """Instruction and input as a text; the turns of a conversation where more is before them."""
+    asked, extra = record["instruction"], record.get("input")
+    if isinstance(asked, str) and isinstance(extra, str) and extra.strip():
+        asked = f"{asked}\n{extra}"
+    before = _system(record)
+    for turn in record.get("history") or ():
+        if not isinstance(turn, list | tuple) or len(turn) != 2:
+            raise Unusable("history must hold pairs of an instruction and a reply")
+        before += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
+    return [*before, {"role": "user", "content": asked}] if before else asked
+
+
+def sharegpt_dpo(record: Record) -> Entry:
+    """A conversation up to the user's turn, and two replies to it."""
+    return _preferred(record, prompt=_conversation(record), asked="conversations")
+
+
+def sharegpt_kto(record: Record) -> Entry:
+    """A whole conversation whose last reply is wanted, or not."""
+    tag = "kto_tag" if "kto_tag" in record else "label"
+    reply = Reply(_conversation(record), "conversations")
+    return _marked(None, reply, flag(record.get(tag)), tag)
+
+
+def sharegpt(record: Record) -> Entry:
+    """A whole conversation."""
+    reply = Reply(_conversation(record), "conversations")
+    return Entry(None, (reply,), (reply,), without=_NO_PAIRS)
+
+
+def tofu(record: Record) -> Entry:
+    """A question and its answer; perturbed answers are worse ones."""
+    wrong = record.get("perturbed_answer")
+    reply = Reply(record["answer"], "answer")
+    worse = wrong if isinstance(wrong, list) else [wrong] if wrong else []
+    pairs = tuple((reply, Reply(text, "perturbed_answer")) for text in worse)
+    without: Mapping[Kind, str] = {"pairs": "has no perturbed answer"}
+    return Entry(record["question"], (reply,), (reply,), pairs, "question", without)
+
+
+def muse(record: Record) -> Entry:
+    """The beginning of a text, and how it goes on."""
+    reply = Reply(record["gt"], "gt")
+    return Entry(record["prompt"], (reply,), (reply,), without=_NO_PAIRS)
+
+
+def _conversation(record: Record) -> Cell:
+    turns = first_of(record, "conversations", "messages")
+    return [*_system(record), *turns] if isinstance(turns, list) else turns
+
+
+def _system(record: Record) -> list[dict[str, Cell]]:
+    told = record.get("system")
+    given = isinstance(told, str) and told.strip()
+    return [{"role": "system", "content": told}] if given else []
+
+
+def _preferred(
+    record: Record,
+    chosen: str = "chosen",
+    rejected: str = "rejected",
+    *,
+    prompt: Cell = None,
+    asked: str = "prompt",
+    turns: Callable[[Cell], Cell] = lambda cell: cell,
+) -> Entry:
+    """A better and a worse reply."""
+    better, worse = Reply(record[chosen], chosen), Reply(record[rejected], rejected)
+    return Entry(prompt, (worse,), (better,), ((better, worse),), asked, turns=turns)
+
+
+def _marked(
+    prompt: Cell, reply: Reply, good: bool | None, column: str, asked: str = "prompt"
+) -> Entry:
+    """A reply that is marked as good or bad."""
+    if good is None:
+        raise Unusable(f"{column} must be true or false")
+    return Entry(
+        prompt,
+        bad=() if good else (reply,),
+        good=(reply,) if good else (),
+        asked=asked,
+        without={**_NO_PAIRS, "rejected": f"the reply is a good one by {column}",
+                 "chosen": f"the reply is a bad one by {column}"},
+    )  # fmt: skip

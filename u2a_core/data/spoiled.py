@@ -1,0 +1,24 @@
+"""Texts whose letters were spoiled before they came here: told, never mended.
+
+Only sequences that hardly any language writes are told: UTF-8 quotes, dashes, Latin-1 letters and
+emoji that were read as Windows-1252 (â€™ for ’, Ã© for é), and the replacement character.
+"""
+
+from __future__ import annotations
+
+import re
+
+_AFTER = "¡-¿€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘“•–—˜™š›œžŸ\x81\x8d\x8f\x90\x9d"
+"""What the bytes 0x80 … 0xBF are in Windows-1252, without the quotes that end a word."""
+_MISREAD = re.compile(f"Ã[{_AFTER}]|Â[\xa0-¿]|â€[{_AFTER}’”]|ðŸ[{_AFTER}’”]|ï»¿")
+MISREAD = "looks like UTF-8 that was read as Windows-1252 (such as â€™ for ’); kept as it stands"
+LOST = "holds the replacement character \ufffd, a letter that was lost; kept as it stands"
+
+
+def spoiled(text: str) -> str:
+    """How a text is spoiled; empty if it is not."""
+    if text.isascii():
+        return ""
+    if _MISREAD.search(text):
+        return MISREAD
+    return LOST if "\ufffd" in text else ""
