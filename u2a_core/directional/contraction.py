@@ -1,19 +1,17 @@
-"""⟨∇ℓ_k, v⟩ for all samples: the directional derivatives of all per-sample losses along one v.
+"""The hooks that contract slopes, while one forward and one backward pass go by.
 
-One forward and one backward pass through the activations per batch; no weight gradient and no
-per-sample gradient is formed. Every module that owns a trainable parameter contributes
+No weight gradient and no per-sample gradient is formed. Every module that owns a trainable
+parameter contributes
 
     s_k += Σ_positions (∂Σℓ/∂output) · (∂output/∂ε as its parameters move along v, input fixed),
 
 contracted in a hook on its output. It needs no attention mask, runs under any attention kernel and
-adapter, and does no work below the lowest trained module. `exact_slopes` is the per-sample loop:
-the checker, and the automatic fallback where a parameter is used outside its own module.
+adapter, and does no work below the lowest trained module.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,7 +22,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from u2a_core import params
-from u2a_core.errors import ConfigError
 from u2a_core.losses import output_embedding, response_log_probs, response_positions
 from u2a_core.types import Batch, PerSampleLoss
 
@@ -32,97 +29,8 @@ if TYPE_CHECKING:
     from u2a_core.types import Parameters
 
 
-def slopes(
-    model: nn.Module, batches: Iterable[Batch], loss: PerSampleLoss, *, along: Parameters
-) -> Float[Tensor, " n"]:
-    """⟨∇ℓ_k, v⟩ of every sample, in one batched pass.
-
-    Args:
-        model: its trainable parameters span the space of v.
-        batches: right-padded; `index` places each row's slope in the result. Read one by one, so
-            that whoever makes them sees how far the pass is.
-        loss: ℓ, one value per row.
-        along: v, trainable parameter name → tensor.
-
-    Returns:
-        One slope per sample, in sample order, float32 at least. Positive: ℓ_k grows along v.
-
-    Raises:
-        ConfigError: if `along` does not match the trainable parameters.
-    """
-    return slopes_along(model, batches, loss, [along])[0]
-
-
-def slopes_along(
-    model: nn.Module, batches: Iterable[Batch], loss: PerSampleLoss, along: Sequence[Parameters]
-) -> Float[Tensor, "d n"]:
-    """`slopes` along several directions, in one forward and one backward pass."""
-    for direction in along:
-        _check_direction(model, direction)
-    held: list[Batch] = []
-    pieces: list[Tensor] = []
-    with _scoring(model, along) as contraction:
-        for batch in batches:
-            held.append(batch)
-            pieces.append(contraction.run(model, batch, loss))
-        missing = contraction.uncovered()
-    if missing:
-        warnings.warn(
-            f"Slopes of {len(missing)} parameters cannot be contracted (first: {missing[0]}); "
-            "using the exact per-sample loop, which is slower.",
-            stacklevel=2,
-        )
-        return _exact_slopes_along(model, held, loss, along)
-    return _in_order(pieces, held)
-
-
-def exact_slopes(
-    model: nn.Module, batches: Iterable[Batch], loss: PerSampleLoss, *, along: Parameters
-) -> Float[Tensor, " n"]:
-    """The same numbers by one gradient per sample: slow, and obviously right."""
-    _check_direction(model, along)
-    return _exact_slopes_along(model, batches, loss, [along])[0]
-
-
-def _exact_slopes_along(
-    model: nn.Module, batches: Iterable[Batch], loss: PerSampleLoss, along: Sequence[Parameters]
-) -> Float[Tensor, "d n"]:
-    theta = params.trainable(model)
-    held = list(batches)
-    pieces = []
-    with _evaluating(model):
-        for batch in held:
-            rows = [batch.select(batch.index == i) for i in batch.index]
-            gradients = (
-                params.gradient(loss(response_log_probs(model, row)).sum(), theta) for row in rows
-            )
-            values = [[params.dot(gradient, v) for v in along] for gradient in gradients]
-            found = torch.tensor(values, dtype=_wide(model), device=batch.index.device)
-            pieces.append(found.T)
-    return _in_order(pieces, held)
-
-
-def identity_error(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    loss: PerSampleLoss,
-    *,
-    along: Parameters,
-    slopes: Float[Tensor, " n"],
-) -> float:
-    """|Σ_k s_k − v·∇Σ_k ℓ_k| / Σ_k |s_k|: one plain backward pass checks all slopes at once."""
-    theta = params.trainable(model)
-    expected = 0.0
-    with _evaluating(model):
-        for batch in batches:
-            total = loss(response_log_probs(model, batch)).sum()
-            expected += params.dot(params.gradient(total, theta), along)
-    scale = float(slopes.double().abs().sum())
-    return abs(float(slopes.double().sum()) - expected) / scale if scale > 0 else abs(expected)
-
-
 @dataclass
-class _Contraction:
+class Contraction:
     """Collects s_k of the batch in hand from the hooks, a row for each direction."""
 
     directions: dict[int, list[Tensor]]
@@ -132,18 +40,23 @@ class _Contraction:
     total: Tensor | None = None
     covered: set[int] = field(default_factory=set)
     misfits: set[int] = field(default_factory=set)
+    projected: dict[nn.Module, int] = field(default_factory=dict)
     contracting: bool = False
+    again: bool = False
 
     def run(self, model: nn.Module, batch: Batch, loss: PerSampleLoss) -> Float[Tensor, "d b"]:
         """One batch: forward, and backward through the activations."""
         self.batch = batch
         self.rows = response_positions(batch.labels) // batch.labels.shape[1]
         shape = (len(next(iter(self.directions.values()))), len(batch.index))
-        self.total = torch.zeros(shape, dtype=_wide(model), device=batch.index.device)
+        self.total = torch.zeros(shape, dtype=wide(model), device=batch.index.device)
+        self.projected.clear()
         with torch.enable_grad():
             value = loss(response_log_probs(model, batch)).sum()
+        self.again = True  # what is called from here on is a part of the projection, once more
         if value.requires_grad:
             torch.autograd.backward(value)
+        self.again = False
         return self.total
 
     def uncovered(self) -> list[str]:
@@ -157,27 +70,36 @@ class _Contraction:
         rows, tokens = self.batch.input_ids.shape
         return output.expand(rows, *output.shape[1:]) if output.shape[:2] == (1, tokens) else output
 
-    def add(self, number: int, per_position: Tensor, owned: list[int]) -> None:
+    def next_rows(self, module: nn.Module, output: Tensor) -> Tensor:
+        """The batch row of each response token in a module of the head's next (1, tokens, …)."""
+        assert self.rows is not None
+        start = self.projected.get(module, 0)
+        self.projected[module] = start + output.shape[1]
+        return self.rows[start : start + output.shape[1]]
+
+    def add(self, number: int, per_position: Tensor, owned: list[int], rows: Tensor | None) -> None:
         """Sums one direction's contracted values, (b, t) or (1, response tokens), by row."""
-        assert self.batch is not None and self.total is not None and self.rows is not None
-        if per_position.shape == self.batch.input_ids.shape:
+        assert self.batch is not None and self.total is not None
+        if rows is not None and per_position.shape == (1, len(rows)):
+            self.total[number].index_add_(0, rows, per_position[0].to(self.total))
+        elif rows is None and per_position.shape == self.batch.input_ids.shape:
             self.total[number] += per_position.sum(1).to(self.total)
-        elif per_position.shape == (1, len(self.rows)):
-            self.total[number].index_add_(0, self.rows, per_position[0].to(self.total))
         else:
             self.misfits.update(owned)
 
 
 @contextmanager
-def _scoring(model: nn.Module, along: Sequence[Parameters]) -> Iterator[_Contraction]:
+def scoring(model: nn.Module, along: Sequence[Parameters]) -> Iterator[Contraction]:
     """While open: parameters need no gradient, and the owners of trainable ones are hooked."""
     theta = params.trainable(model)
-    contraction = _Contraction(
+    contraction = Contraction(
         directions={id(p): [v[name].to(p) for v in along] for name, p in theta.items()},
         names={id(p): name for name, p in theta.items()},
     )
+    head = output_embedding(model)
+    projecting = set() if head is None else set(head.modules())
     with ExitStack() as stack:
-        stack.enter_context(_evaluating(model))
+        stack.enter_context(evaluating(model))
         for parameter in theta.values():
             parameter.requires_grad_(False)
             stack.callback(parameter.requires_grad_, True)
@@ -189,20 +111,20 @@ def _scoring(model: nn.Module, along: Sequence[Parameters]) -> Iterator[_Contrac
             }
             if own:
                 keys = [id(getattr(module, name)) for name in own]
-                shared = module is not output_embedding(model)
                 hook = module.register_forward_hook(
-                    _hook(contraction, own, keys, shared=shared), with_kwargs=True
+                    _hook(contraction, own, keys, of_head=module in projecting), with_kwargs=True
                 )
                 stack.callback(hook.remove)
         yield contraction
 
 
 def _hook(
-    contraction: _Contraction, own: dict[str, list[Tensor]], keys: list[int], *, shared: bool
+    contraction: Contraction, own: dict[str, list[Tensor]], keys: list[int], *, of_head: bool
 ) -> Callable[..., Tensor | None]:
     """Contracts a module's output gradient with its tangent once the backward pass gets there.
 
-    `shared`: an output of one row stands for all rows of the batch (learned positions).
+    `of_head`: its output has a row for each response token, maybe in parts; else an output of one
+    row stands for all rows of the batch (learned positions).
     """
 
     def forward(
@@ -214,10 +136,13 @@ def _hook(
             contraction.misfits.update(keys)
             return None
         contraction.covered.update(keys)
-        if shared:
+        if not of_head:
             output = contraction.per_row(output)
         if not output.requires_grad:
             output = output.detach().requires_grad_()
+        if contraction.again:
+            return output
+        rows = contraction.next_rows(module, output) if of_head else None
         inputs = tuple(a.detach() if isinstance(a, Tensor) else a for a in args)
 
         def backward(gradient: Tensor) -> None:
@@ -225,9 +150,8 @@ def _hook(
             with torch.no_grad():
                 for number, tangents in enumerate(zip(*own.values(), strict=True)):
                     along = dict(zip(own, tangents, strict=True))
-                    contraction.add(
-                        number, _contract(module, inputs, kwargs, along, gradient), keys
-                    )
+                    values = _contract(module, inputs, kwargs, along, gradient)
+                    contraction.add(number, values, keys, rows)
             contraction.contracting = False
 
         output.register_hook(backward)
@@ -266,7 +190,7 @@ def _contract(
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """While open: no dropout."""
     training = [module for module in model.modules() if module.training]
     model.eval()
@@ -277,22 +201,6 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _in_order(pieces: list[Tensor], batches: list[Batch]) -> Float[Tensor, "d n"]:
-    index = torch.cat([batch.index for batch in batches])
-    return torch.cat(pieces, dim=1)[:, torch.argsort(index)]
-
-
-def _wide(model: nn.Module) -> torch.dtype:
+def wide(model: nn.Module) -> torch.dtype:
+    """Of sums: float32 at least."""
     return torch.promote_types(next(model.parameters()).dtype, torch.float32)
-
-
-def _check_direction(model: nn.Module, along: Parameters) -> None:
-    theta = params.trainable(model)
-    wrong = sorted(set(theta) ^ set(along))
-    if not wrong:
-        wrong = [name for name, p in theta.items() if along[name].shape != p.shape]
-    if wrong:
-        raise ConfigError(
-            "`along` must have a tensor of the same shape for every trainable parameter, and no "
-            f"other; got {len(wrong)} that differ (first: {wrong[0]}). Use params.trainable(model)."
-        )
