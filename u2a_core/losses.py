@@ -11,7 +11,7 @@ output embedding's input; for parts, the model's trunk is made to return a part 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -204,23 +204,27 @@ class NegativeLogLikelihood:
         return -log_probs.means()
 
 
-def sequence_log_probs(model: nn.Module, batches: list[Batch]) -> Float[Tensor, " n"]:
+def sequence_log_probs(model: nn.Module, batches: Iterable[Batch]) -> Float[Tensor, " n"]:
     """Log π(y|x) of every sample, without gradient, in sample order."""
     return _collect(model, batches, TokenLogProbs.sums)
 
 
 def per_sample_losses(
-    model: nn.Module, batches: list[Batch], loss: PerSampleLoss
+    model: nn.Module, batches: Iterable[Batch], loss: PerSampleLoss
 ) -> Float[Tensor, " n"]:
     """ℓ_i of every sample, without gradient, in sample order."""
     return _collect(model, batches, loss)
 
 
-def _collect(model: nn.Module, batches: list[Batch], value: Any) -> Float[Tensor, " n"]:
+def _collect(model: nn.Module, batches: Iterable[Batch], value: Any) -> Float[Tensor, " n"]:
+    found: list[Tensor] = []
+    index: list[Tensor] = []
     with torch.no_grad():
-        values = torch.cat([value(response_log_probs(model, batch)) for batch in batches])
-    index = torch.cat([batch.index for batch in batches])
-    return torch.empty_like(values).scatter_(0, index, values)
+        for batch in batches:
+            found.append(value(response_log_probs(model, batch)))
+            index.append(batch.index)
+    values = torch.cat(found)
+    return torch.empty_like(values).scatter_(0, torch.cat(index), values)
 
 
 def weighted_loss(

@@ -8,7 +8,7 @@ samples whose gain turns positive only after others have been unlearned.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -72,7 +72,7 @@ class Scorer:
         *,
         seed: int,
         check: bool = False,
-        passing: Callable[[list[Batch]], Iterable[Batch]] = iter,
+        passing: Callable[[Sequence[Batch]], Iterable[Batch]] = iter,
     ) -> GainReport:
         """Slopes and gains at θ.
 
@@ -95,9 +95,9 @@ class Scorer:
         weights: Weights,
         seed: int,
         check: bool,
-        passing: Callable[[list[Batch]], Iterable[Batch]],
+        passing: Callable[[Sequence[Batch]], Iterable[Batch]],
     ) -> GainReport:
-        model, batches = self.problem.model, list(self.problem.batches)
+        model, batches = self.problem.model, self.problem.batches
         splits = max(1, self.splits) if check else 1
         objective, pieces = self.objective.value_and_parts(model, seed=seed, splits=splits)
         if check:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from u2a_core import params
@@ -46,13 +46,21 @@ class Contraction:
 
     def run(self, model: nn.Module, batch: Batch, loss: PerSampleLoss) -> Float[Tensor, "d b"]:
         """One batch: forward, and backward through the activations."""
-        self.batch = batch
-        self.rows = response_positions(batch.labels) // batch.labels.shape[1]
-        shape = (len(next(iter(self.directions.values()))), len(batch.index))
-        self.total = torch.zeros(shape, dtype=wide(model), device=batch.index.device)
-        self.projected.clear()
+        self.begin(batch, response_positions(batch.labels) // batch.labels.shape[1])
         with torch.enable_grad():
-            value = loss(response_log_probs(model, batch)).sum()
+            return self.contract(loss(response_log_probs(model, batch)).sum())
+
+    def begin(self, batch: Batch, rows: Int[Tensor, " tokens"]) -> None:
+        """Before a batch's forward pass; `rows` are those of its response tokens."""
+        self.batch, self.rows = batch, rows
+        first = next(iter(self.directions.values()))
+        shape, dtype = (len(first), len(batch.index)), wide(first[0].dtype)
+        self.total = torch.zeros(shape, dtype=dtype, device=batch.index.device)
+        self.projected.clear()
+
+    def contract(self, value: Float[Tensor, ""]) -> Float[Tensor, "d b"]:
+        """The backward pass from the batch's summed loss: s_k along each direction."""
+        assert self.total is not None
         self.again = True  # what is called from here on is a part of the projection, once more
         if value.requires_grad:
             torch.autograd.backward(value)
@@ -78,12 +86,19 @@ class Contraction:
         return self.rows[start : start + output.shape[1]]
 
     def add(self, number: int, per_position: Tensor, owned: list[int], rows: Tensor | None) -> None:
-        """Sums one direction's contracted values, (b, t) or (1, response tokens), by row."""
+        """Sums one direction's contracted values by row.
+
+        They are (b, t), with heads (b, t, heads) or (b, heads, t); of the output embedding (1, some
+        response tokens), whose `rows` of the batch are given.
+        """
         assert self.batch is not None and self.total is not None
-        if rows is not None and per_position.shape == (1, len(rows)):
+        count, tokens = self.batch.input_ids.shape
+        of_head = rows is not None and per_position.shape == (1, len(rows))
+        of_all = per_position.shape[:1] == (count,) and tokens in per_position.shape[1:3]
+        if of_head:
             self.total[number].index_add_(0, rows, per_position[0].to(self.total))
-        elif rows is None and per_position.shape == self.batch.input_ids.shape:
-            self.total[number] += per_position.sum(1).to(self.total)
+        elif rows is None and of_all:
+            self.total[number] += per_position.flatten(1).sum(1).to(self.total)
         else:
             self.misfits.update(owned)
 
@@ -169,24 +184,24 @@ def _contract(
     gradient: Tensor,
 ) -> Tensor:
     """G · τ at every position, τ the module's output tangent; products in float32 at least."""
-    if isinstance(module, nn.Linear):
+    if type(module) is nn.Linear:
         weight = own.get("weight")
         bias = own.get("bias")
         tangent = torch.zeros_like(gradient) if weight is None else F.linear(inputs[0], weight)
         tangent = tangent if bias is None else tangent + bias
-    elif isinstance(module, nn.Embedding):
+    elif type(module) is nn.Embedding:
         tangent = F.embedding(inputs[0], own["weight"])
-        if module.padding_idx is not None:
-            tangent = tangent * (inputs[0] != module.padding_idx).unsqueeze(-1)
-    else:
+    else:  # norms, GPT-2's transposed layers, Gemma's scaled embedding, learned positions
         primal = {name: getattr(module, name).detach() for name in own}
         tangent = torch.func.jvp(
             lambda point: torch.func.functional_call(module, point, inputs, kwargs),
             (primal,),
             (own,),
         )[1]
-    wide = torch.promote_types(gradient.dtype, torch.float32)
-    return (gradient.to(wide) * tangent.to(wide)).sum(-1)
+    if isinstance(module, nn.Embedding) and module.padding_idx is not None:  # it has no gradient
+        tangent = tangent * (inputs[0] != module.padding_idx).unsqueeze(-1)
+    precise = wide(gradient.dtype)
+    return (gradient.to(precise) * tangent.to(precise)).sum(-1)
 
 
 @contextmanager
@@ -201,6 +216,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def wide(model: nn.Module) -> torch.dtype:
+def wide(dtype: torch.dtype) -> torch.dtype:
     """Of sums: float32 at least."""
-    return torch.promote_types(next(model.parameters()).dtype, torch.float32)
+    return torch.promote_types(dtype, torch.float32)

@@ -44,24 +44,34 @@ def slopes(
 def slopes_along(
     model: nn.Module, batches: Iterable[Batch], loss: PerSampleLoss, along: Sequence[Parameters]
 ) -> Float[Tensor, "d n"]:
-    """`slopes` along several directions, in one forward and one backward pass."""
+    """`slopes` along several directions, in one forward and one backward pass.
+
+    A batch is let go once it is scored, unless its slopes are not whole.
+    """
     for direction in along:
         _check_direction(model, direction)
-    held: list[Batch] = []
+    held: dict[int, Batch] = {}
     pieces: list[Tensor] = []
+    index: list[Tensor] = []
     with scoring(model, along) as contraction:
-        for batch in batches:
-            held.append(batch)
+        for number, batch in enumerate(batches):
             pieces.append(contraction.run(model, batch, loss))
-        missing = contraction.uncovered()
-    if missing:
+            index.append(batch.index)
+            held[number] = batch
+            missing = contraction.uncovered()
+            if not missing:
+                held.clear()
+    if held:
         warnings.warn(
             f"Slopes of {len(missing)} parameters cannot be contracted (first: {missing[0]}); "
             "using the exact per-sample loop, which is slower.",
             stacklevel=2,
         )
-        return _exact_slopes_along(model, held, loss, along)
-    return _in_order(pieces, held)
+        theta = params.trainable(model)
+        with evaluating(model):
+            for number, batch in held.items():
+                pieces[number] = _one_by_one(model, theta, batch, loss, along)
+    return _in_order(pieces, index)
 
 
 def exact_slopes(
@@ -69,25 +79,26 @@ def exact_slopes(
 ) -> Float[Tensor, " n"]:
     """The same numbers by one gradient per sample: slow, and obviously right."""
     _check_direction(model, along)
-    return _exact_slopes_along(model, batches, loss, [along])[0]
-
-
-def _exact_slopes_along(
-    model: nn.Module, batches: Iterable[Batch], loss: PerSampleLoss, along: Sequence[Parameters]
-) -> Float[Tensor, "d n"]:
-    theta = params.trainable(model)
-    held = list(batches)
-    pieces = []
+    theta, pieces, index = params.trainable(model), [], []
     with evaluating(model):
-        for batch in held:
-            rows = [batch.select(batch.index == i) for i in batch.index]
-            gradients = (
-                params.gradient(loss(response_log_probs(model, row)).sum(), theta) for row in rows
-            )
-            values = [[params.dot(gradient, v) for v in along] for gradient in gradients]
-            found = torch.tensor(values, dtype=wide(model), device=batch.index.device)
-            pieces.append(found.T)
-    return _in_order(pieces, held)
+        for batch in batches:
+            pieces.append(_one_by_one(model, theta, batch, loss, [along]))
+            index.append(batch.index)
+    return _in_order(pieces, index)[0]
+
+
+def _one_by_one(
+    model: nn.Module,
+    theta: Parameters,
+    batch: Batch,
+    loss: PerSampleLoss,
+    along: Sequence[Parameters],
+) -> Float[Tensor, "d b"]:
+    rows = [batch.select(batch.index == i) for i in batch.index]
+    gradients = (params.gradient(loss(response_log_probs(model, row)).sum(), theta) for row in rows)
+    values = [[params.dot(gradient, v) for v in along] for gradient in gradients]
+    dtype = wide(along[0][next(iter(theta))].dtype)
+    return torch.tensor(values, dtype=dtype, device=batch.index.device).T
 
 
 def identity_error(
@@ -109,9 +120,8 @@ def identity_error(
     return abs(float(slopes.double().sum()) - expected) / scale if scale > 0 else abs(expected)
 
 
-def _in_order(pieces: list[Tensor], batches: list[Batch]) -> Float[Tensor, "d n"]:
-    index = torch.cat([batch.index for batch in batches])
-    return torch.cat(pieces, dim=1)[:, torch.argsort(index)]
+def _in_order(pieces: list[Tensor], index: list[Tensor]) -> Float[Tensor, "d n"]:
+    return torch.cat(pieces, dim=1)[:, torch.argsort(torch.cat(index))]
 
 
 def _check_direction(model: nn.Module, along: Parameters) -> None:
