@@ -94,13 +94,12 @@ class Duration:
         splits = memory.splits if check else 1
         work = self._objective() + self._objective_gradient(splits)
         size = self.settings.data.tokens_per_batch
-        slopes = self._over(negatives, memory.policy.slopes(negatives.largest(size)))
-        contraction = 0.5 * slopes.flops * (splits + 1 if splits > 1 else 1)
-        work += slopes + Cost(flops=contraction)
+        directions = splits + 1 if splits > 1 else 1
+        work += self._over(negatives, memory.policy.slopes(negatives.largest(size), directions))
         gradient = self._gradient(negatives, memory.policy.skeleton.space)
         products = 2 + 1 if check else 0
         if self.settings.outer.curvature == "cg":
-            products += 2 * (15 + 20 * (1 + splits))
+            products += 2 * (15 + 20 * (1 + splits if splits > 1 else 1))
         return work + gradient * products
 
     def _step(self) -> Cost:

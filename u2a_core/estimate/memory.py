@@ -13,15 +13,15 @@ from dataclasses import dataclass
 
 from u2a_core.config import Settings
 from u2a_core.estimate.result import Part
-from u2a_core.estimate.trace import ACTIVATIONS, GRADIENTS, LOGITS, Passes, Shape, Trace
+from u2a_core.estimate.trace import ACTIVATIONS, GRADIENTS, Passes, Shape, Trace
 from u2a_core.estimate.workload import Workload
 from u2a_core.models.generation import TOKENS_PER_BATCH
 from u2a_core.models.rewards import ROWS
 
 _RIDGE_VECTORS = 5
 """∇J, u, θ, θ moved, and the gradient on one side, while the neglected curvature is measured."""
-_CG_VECTORS = 11
-"""The vectors of conjugate gradients with those of a Hessian product."""
+_CG_VECTORS = 8
+"""u, the vector solved for, three of conjugate gradients, and θ, θ moved, one side's gradient."""
 
 _ALLOCATOR = 0.1
 """What real runs held beyond their tensors, as a share: see tests/test_estimate.py."""
@@ -134,25 +134,23 @@ class Memory:
 
     def _scoring(self, kept: dict[str, int]) -> Iterator[Phase]:
         """∇J in parts, its curvature, and the slopes along directions."""
-        splits = self.splits
-        parts, directions = splits * self.space, (splits + 1 if splits > 1 else 1) * self.space
-        names = self.policy.skeleton.space
+        splits, names = self.splits, self.policy.skeleton.space
+        parts = splits if splits > 1 else 0
         trace = self.policy.gradient(self.j_batch(splits), names)
-        yield Phase("the gradient of J", {**kept, **_sum(trace), "gain directions": parts})
+        held = {**kept, **_sum(trace), "gain directions": splits * self.space}
+        yield Phase("the gradient of J", held)
         negatives = self.work.negatives
         shape = negatives.largest(self.settings.data.tokens_per_batch)
         several = negatives.several(self.settings.data.tokens_per_batch)
         trace = self.policy.gradient(shape, names)
         cg = self.settings.outer.curvature == "cg"
-        vectors = (_CG_VECTORS + splits if cg else _RIDGE_VECTORS) + several
-        held = {**kept, **_sum(trace), "gain directions": parts + vectors * self.space}
+        vectors = parts + (_CG_VECTORS if cg else _RIDGE_VECTORS) + several
+        held = {**kept, **_sum(trace), "gain directions": vectors * self.space}
         yield Phase("measuring the curvature", held)
-        held = {**kept, **_sum(self.policy.slopes(shape)), "gain directions": parts + directions}
-        held[LOGITS] = held.get(LOGITS, 0) + 8 * shape.responses * self.policy.vocabulary
+        contracted = self.policy.slopes(shape, parts + 1)
+        held = {**kept, **_sum(contracted), "gain directions": (parts + 1) * self.space}
         yield Phase("slopes of the samples", held)
-        yield Phase(
-            "checking the slopes", {**kept, **_sum(trace), "gain directions": parts + directions}
-        )
+        yield Phase("checking the slopes", {**kept, **_sum(trace), "gain directions": self.space})
 
     def _stepping(self, kept: dict[str, int]) -> Iterator[Phase]:
         """A step of the inner problem."""
