@@ -109,7 +109,7 @@ def fits(models: tuple[str, ...] = tuple(MODELS), ranks: tuple[int, ...] = RANKS
             for rank, space in [(rank, "adapter") for rank in ranks] + [(ranks[0], "weights")]:
                 chosen = settings(folder, rank, space)
                 passes = Passes(policy_skeleton(chosen.model))
-                memory = Memory(chosen, passes, None, workload(), program=0)
+                memory = Memory(chosen, passes, None, workload(), program=0, device="cuda")
                 shape = Shape(1, LENGTH, LENGTH // 2)
                 trace = passes.gradient(shape, passes.skeleton.theta)
                 yield Fit(model, rank, space, _peaks(memory), trace.peak[ACTIVATIONS] / GIB)

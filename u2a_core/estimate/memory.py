@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from u2a_core.config import Settings
 from u2a_core.estimate.result import Part
-from u2a_core.estimate.trace import ACTIVATIONS, GRADIENTS, Passes, Shape, Trace
+from u2a_core.estimate.trace import ACTIVATIONS, GRADIENTS, LOGITS, Passes, Shape, Trace
 from u2a_core.estimate.workload import Workload
 from u2a_core.models.generation import TOKENS_PER_BATCH
 from u2a_core.models.rewards import ROWS
@@ -23,8 +23,10 @@ _RIDGE_VECTORS = 5
 _CG_VECTORS = 8
 """u, the vector solved for, three of conjugate gradients, and θ, θ moved, one side's gradient."""
 
-_ALLOCATOR = 0.1
-"""What real runs held beyond their tensors, as a share: see tests/test_estimate.py."""
+_PAGES = 0.02
+"""Share of the memory that lies beside tensors on a CPU: pages that are used in part."""
+_CACHING = 0.1
+"""The same of an accelerator's caching allocator; not measured here."""
 
 ABOUT = {
     "program": "Python with its libraries, before a model is there",
@@ -38,7 +40,7 @@ ABOUT = {
     "activations": "what a batch leaves for the backward pass",
     "logits": "vocabulary × response tokens of a batch",
     "generation cache": "keys and values of the replies that are sampled together",
-    "allocator": "what it keeps beyond the tensors, and temporaries inside operations",
+    "allocator": "what the heap keeps of blocks that passes have freed",
 }
 
 
@@ -65,6 +67,7 @@ class Memory:
         reward: the reward model's; None where there is none.
         work: how much there is to compute.
         program: bytes of the process without a model.
+        device: the kind of it: cpu, cuda, mps.
     """
 
     settings: Settings
@@ -72,6 +75,7 @@ class Memory:
     reward: Passes | None
     work: Workload
     program: int
+    device: str = "cpu"
 
     @property
     def theta(self) -> int:
@@ -85,11 +89,25 @@ class Memory:
 
     def peak(self, command: str) -> tuple[str, tuple[Part, ...]]:
         """The worst phase of gains, reweight or unlearn, and the parts of its memory."""
-        worst = max(self.phases(command), key=lambda phase: phase.total)
+        phases = list(self.phases(command))
+        worst = max(phases, key=lambda phase: phase.total)
         parts = {**self._always(), **worst.held}
-        parts["allocator"] = round(_ALLOCATOR * sum(parts.values()))
+        parts["allocator"] = self._allocator(phases, sum(parts.values()))
         order = [name for name in ABOUT if parts.get(name, 0) > 0]
         return worst.name, tuple(Part(name, parts[name], ABOUT[name]) for name in order)
+
+    def _allocator(self, phases: list[Phase], total: int) -> int:
+        """What stays allocated beside the tensors.
+
+        On a CPU the heap keeps what passes have freed: blocks below 32 MiB come from it, find gaps
+        of other sizes the next time, and lie beside them. With every block mapped by itself
+        (MALLOC_MMAP_THRESHOLD_) the same runs hold their tensors alone.
+        """
+        if self.device != "cpu":
+            return round(_CACHING * total)
+        passing = (ACTIVATIONS, LOGITS, "generation cache")
+        left = max(sum(phase.held.get(name, 0) for name in passing) for phase in phases)
+        return left + round(_PAGES * total)
 
     def phases(self, command: str) -> Iterator[Phase]:
         """What the command does that may need most."""
