@@ -78,3 +78,12 @@ def test_the_table_of_models_and_cards_is_what_the_estimate_computes(model: str)
     page = module.written((ROOT / "docs" / "models.md").read_text(encoding="utf-8"))
     found = [row.line() for row in module.fits((model,))]
     assert found == [line for line in page.splitlines() if line.startswith(f"| {model} ")]
+
+
+@pytest.mark.slow
+def test_a_row_with_every_layer_computed_is_the_one_that_is_continued():
+    module = cards()
+    every = module.whole("LLaMA2-7B", 8, "adapter")
+    continued = next(module.fits(("LLaMA2-7B",), (8,)))
+    for command, gib in every.peaks.items():
+        assert continued.peaks[command] == pytest.approx(gib, rel=0.01), command

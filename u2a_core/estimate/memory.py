@@ -87,6 +87,11 @@ class Memory:
         """S."""
         return self.policy.skeleton.bytes_of(self.policy.skeleton.space)
 
+    @property
+    def reward_weights(self) -> int:
+        """Bytes of the reward model; 0 without."""
+        return self.reward.skeleton.weights if self.reward else 0
+
     def peak(self, command: str) -> tuple[str, tuple[Part, ...]]:
         """The worst phase of gains, reweight or unlearn, and the parts of its memory."""
         phases = list(self.phases(command))
@@ -128,7 +133,7 @@ class Memory:
             "program": self.program,
             "weights": skeleton.weights - (self.theta if lora else 0),
             "adapter": self.theta if lora else 0,
-            "reward model": self.reward.skeleton.weights if self.reward else 0,
+            "reward model": self.reward_weights,
         }
 
     def _sampling(self, kept: dict[str, int]) -> Iterator[Phase]:
