@@ -169,7 +169,7 @@ class Duration:
 
 
 def seconds(memory: Memory, command: str, rates: Rates) -> tuple[float, float]:
-    """From, to: replies that end early and a machine for itself, to the longest on this busy one."""
+    """From, to: replies that end early, undisturbed; the longest ones, with what else runs here."""
     weights = memory.policy.skeleton.weights + memory.reward_weights
     low, high = (start + weights / read for start, read in zip(_START_S, _READ, strict=True))
     low += FASTER * Duration(memory, _SHORTEST).cost(command).seconds(rates)
