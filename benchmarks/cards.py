@@ -104,8 +104,8 @@ def workload() -> Workload:
 def fits(models: tuple[str, ...] = tuple(MODELS), ranks: tuple[int, ...] = RANKS) -> Iterator[Fit]:
     """The rows of the table.
 
-    A model's layers are alike, so its needs grow by the same with each: they are computed for
-    `DEPTHS` layers and continued to all, which `whole` checks.
+    A model's layers are alike, so what each phase of a command needs grows by the same with each
+    layer: it is computed for `DEPTHS` layers and continued to all, which `whole` checks.
     """
     for model in models:
         for rank, space in [(rank, "adapter") for rank in ranks] + [(ranks[0], "weights")]:
@@ -113,18 +113,22 @@ def fits(models: tuple[str, ...] = tuple(MODELS), ranks: tuple[int, ...] = RANKS
             steps = (int(str(MODELS[model]["num_hidden_layers"])) - DEPTHS[1]) / (
                 DEPTHS[1] - DEPTHS[0]
             )
-            found = {name: more[name] + steps * (more[name] - few[name]) for name in more}
+            found = {
+                name: max(b + steps * (b - a) for a, b in zip(few[name], more[name], strict=True))
+                for name in more
+            }
             yield Fit(model, rank, space, found, found.pop("more"))
 
 
 def whole(model: str, rank: int, space: str) -> Fit:
     """A row with every layer computed."""
-    found = needs(model, rank, space, int(str(MODELS[model]["num_hidden_layers"])))
+    phases = needs(model, rank, space, int(str(MODELS[model]["num_hidden_layers"])))
+    found = {name: max(each) for name, each in phases.items()}
     return Fit(model, rank, space, found, found.pop("more"))
 
 
-def needs(model: str, rank: int, space: str, layers: int) -> dict[str, float]:
-    """GiB of each command, and of 512 tokens more in a batch, with so many layers."""
+def needs(model: str, rank: int, space: str, layers: int) -> dict[str, list[float]]:
+    """GiB of each command's phases, and of 512 tokens more in a batch, with so many layers."""
     with tempfile.TemporaryDirectory() as folder:
         config = MODELS[model] | {"num_hidden_layers": layers}
         (Path(folder) / "config.json").write_text(json.dumps(config))
@@ -132,11 +136,11 @@ def needs(model: str, rank: int, space: str, layers: int) -> dict[str, float]:
         passes = Passes(policy_skeleton(chosen.model))
     memory = Memory(chosen, passes, None, workload(), program=0, device="cuda")
     trace = passes.gradient(Shape(1, LENGTH, LENGTH // 2), passes.skeleton.theta)
-    peaks = {
-        name: sum(part.bytes for part in memory.peak(name)[1]) / GIB
+    phases = {
+        name: [total / GIB for total in memory.totals(name)]
         for name in ("gains", "unlearn", "reweight")
     }
-    return {**peaks, "more": trace.peak[ACTIVATIONS] / GIB}
+    return {**phases, "more": [trace.peak[ACTIVATIONS] / GIB]}
 
 
 def table(rows: Iterator[Fit]) -> str:

@@ -103,14 +103,11 @@ def token_log_probs(
         with _returning(trunk, kind(last_hidden_state=some)):
             return _picked(model(input_ids=input_ids, use_cache=False).logits[0], wanted)
 
-    return torch.cat(
-        [
-            checkpoint(part, some, wanted, use_reentrant=False, preserve_rng_state=False)
-            for some, wanted in zip(
-                states.split(together, dim=1), targets.split(together), strict=True
-            )
-        ]
-    )
+    parts = []
+    for first in range(0, len(positions), together):
+        some, wanted = states[:, first : first + together], targets[first : first + together]
+        parts.append(checkpoint(part, some, wanted, use_reentrant=False, preserve_rng_state=False))
+    return torch.cat(parts)
 
 
 def _picked(

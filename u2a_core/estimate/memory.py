@@ -23,7 +23,7 @@ _RIDGE_VECTORS = 5
 _CG_VECTORS = 8
 """u, the vector solved for, three of conjugate gradients, and θ, θ moved, one side's gradient."""
 
-_PAGES = 0.02
+_PAGES = 0.033
 """Share of the memory that lies beside tensors on a CPU: pages that are used in part."""
 _CACHING = 0.1
 """The same of an accelerator's caching allocator; not measured here."""
@@ -101,15 +101,24 @@ class Memory:
         order = [name for name in ABOUT if parts.get(name, 0) > 0]
         return worst.name, tuple(Part(name, parts[name], ABOUT[name]) for name in order)
 
+    def totals(self, command: str) -> list[int]:
+        """Bytes of each phase by itself, in their order; the largest is the peak."""
+        always, phases = sum(self._always().values()), list(self.phases(command))
+        alone = [always + phase.total for phase in phases]
+        return [total + self._allocator(phases, total) for total in alone]
+
     def _allocator(self, phases: list[Phase], total: int) -> int:
         """What stays allocated beside the tensors.
 
-        On a CPU the heap keeps what passes have freed: blocks below 32 MiB come from it, find gaps
-        of other sizes the next time, and lie beside them. With every block mapped by itself
+        On a CPU blocks below 32 MiB come from the heap. An adapter's narrow tensors, kept for the
+        backward pass, lie between large ones that are freed at once, and the gaps are not given
+        back: about as much again as a pass holds. With every block mapped by itself
         (MALLOC_MMAP_THRESHOLD_) the same runs hold their tensors alone.
         """
         if self.device != "cpu":
             return round(_CACHING * total)
+        if self.settings.model.parameters != "lora":
+            return round(_PAGES * total)
         passing = (ACTIVATIONS, LOGITS, "generation cache")
         left = max(sum(phase.held.get(name, 0) for name in passing) for phase in phases)
         return left + round(_PAGES * total)
