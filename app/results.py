@@ -112,7 +112,7 @@ def _table(rows: list[table.Row]) -> None:
         help="A row is a method: its newest run, B for its own, with those that differ in their "
         "seed alone. Seconds are wall time"
         + (
-            "; no run here has counted its tokens (the shipped runs have not)."
+            "; no run here has counted its tokens."
             if uncounted
             else "; tokens are all that went through the model, sampled ones included."
         ),
@@ -153,7 +153,7 @@ def costs() -> None:
     known = [cost for cost in COSTS if any(row["ledger"].get(cost) for row in found)]
     if not known or not any("reward" in row["metrics"] for row in found):
         return
-    # first what most methods have: shipped runs have not counted their tokens
+    # first what most methods have: older runs have not counted their tokens
     cost = max(known, key=lambda name: sum(bool(row["ledger"].get(name)) for row in found))
     if len(known) > 1:
         cost = st.segmented_control(

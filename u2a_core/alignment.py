@@ -16,6 +16,7 @@ import torch
 from u2a_core.config import Settings
 from u2a_core.data import load_prompts
 from u2a_core.data.encode import EncodingReport, batches, encode
+from u2a_core.data.packed import PackedBatches, packed
 from u2a_core.errors import ConfigError
 from u2a_core.losses import sequence_log_probs
 from u2a_core.metrics import share
@@ -158,12 +159,16 @@ def _evenly(items: list[_T], most: int) -> list[_T]:
 
 def encoded(
     policy: Policy, samples: Sequence[Sample], settings: Settings
-) -> tuple[tuple[Batch, ...], EncodingReport]:
+) -> tuple[PackedBatches, EncodingReport]:
     """Samples as batches on the policy's device."""
-    rows, report = encode(samples, policy.tokenizer, max_length=policy.max_length)
-    size = settings.data.tokens_per_batch
-    packed = batches(rows, tokens_per_batch=size, pad_id=policy.pad_id)
-    return tuple(batch.to(policy.device) for batch in packed), report
+    return packed(
+        samples,
+        policy.tokenizer,
+        max_length=policy.max_length,
+        tokens_per_batch=settings.data.tokens_per_batch,
+        pad_id=policy.pad_id,
+        device=policy.device,
+    )
 
 
 def _paired_replies(pairs: list[PreferencePair]) -> dict[Prompt, dict[str, float]]:

@@ -228,13 +228,13 @@ def _truth(settings: Settings, negatives: NegativeSet) -> np.ndarray | None:
     return np.asarray(load_truth(settings.data.truth, [sample.id for sample in negatives.samples]))
 
 
-def per_sample_loss(settings: Settings, policy: Policy, rows: tuple[Batch, ...]) -> PerSampleLoss:
+def per_sample_loss(settings: Settings, policy: Policy, rows: Sequence[Batch]) -> PerSampleLoss:
     """ℓ_i of the method; NPO's reference log-probabilities are computed once, at θ₀."""
     inner = settings.inner
     losses: dict[str, Callable[[], PerSampleLoss]] = {
         "ga": GradientAscent,
         "graddiff": GradientAscent,
-        "npo": lambda: NPO(inner.npo_beta, sequence_log_probs(policy.model, list(rows))),
+        "npo": lambda: NPO(inner.npo_beta, sequence_log_probs(policy.model, rows)),
         "simnpo": lambda: SimNPO(inner.simnpo_beta),
     }
     return losses[inner.method]()

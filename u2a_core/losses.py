@@ -3,14 +3,15 @@
 The losses are Eq. 2's L_F before any reduction: one value per sample. Lower = better forgotten.
 `weighted_loss` is the only function of the project that multiplies losses by ω (Eq. 3).
 
-Memory: the vocabulary projection and the log-softmax see response positions only. That is done
-by a hook that gathers the rows of the output embedding's input, so it holds for every causal
-language model whose logits are elementwise functions of that projection.
+Memory: the vocabulary projection and the log-softmax see response positions only, and where those
+are many, `TOGETHER` logits at a time, which a backward pass computes again. What a model does to
+its logits (a soft cap, a scale) is done by its own forward pass: a hook gathers the rows of the
+output embedding's input; for parts, the model's trunk is made to return a part of its states.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +20,15 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from u2a_core.errors import NumericalError
 from u2a_core.types import Batch, PerSampleLoss, TokenLogProbs
 
 IGNORED = -100
 """Label of positions that belong to no response."""
+TOGETHER = 2**25
+"""Logits at a time: 128 MiB in float32, a few times that in a backward pass."""
 
 
 def output_embedding(model: nn.Module) -> nn.Module | None:
@@ -65,13 +69,6 @@ def response_log_probs(model: nn.Module, batch: Batch) -> TokenLogProbs:
         NumericalError: if a row has no response token.
     """
     positions = response_positions(batch.labels)
-    head = output_embedding(model)
-    if head is None:
-        logits = model(input_ids=batch.input_ids).logits.flatten(0, 1)[positions]
-    else:
-        with projecting_only(head, positions):
-            logits = model(input_ids=batch.input_ids, use_cache=False).logits[0]
-    targets = batch.labels[:, 1:][batch.labels[:, 1:] != IGNORED]
     rows = positions // batch.labels.shape[1]
     counts = torch.bincount(rows, minlength=len(batch.labels))
     if int(counts.min()) == 0:
@@ -79,9 +76,71 @@ def response_log_probs(model: nn.Module, batch: Batch) -> TokenLogProbs:
             "Every row must have a response token; got a row without one. "
             "Drop samples whose response is empty or truncated away."
         )
-    precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    values = -F.cross_entropy(precise, targets, reduction="none")
+    targets = batch.labels[:, 1:][batch.labels[:, 1:] != IGNORED]
+    values = token_log_probs(model, batch.input_ids, positions, targets)
     return TokenLogProbs(values=values, rows=rows, counts=counts, index=batch.index)
+
+
+def token_log_probs(
+    model: nn.Module,
+    input_ids: Int[Tensor, "b t"],
+    positions: Int[Tensor, " tokens"],
+    targets: Int[Tensor, " tokens"],
+) -> Float[Tensor, " tokens"]:
+    """Log π of the target that follows each flat position b·t + j."""
+    head, trunk = output_embedding(model), _trunk(model)
+    if head is None:
+        return _picked(model(input_ids=input_ids).logits.flatten(0, 1)[positions], targets)
+    together = max(1, TOGETHER // _vocabulary(head))
+    if trunk is None or len(positions) <= together:
+        with projecting_only(head, positions):
+            return _picked(model(input_ids=input_ids, use_cache=False).logits[0], targets)
+    out = trunk(input_ids=input_ids, use_cache=False)
+    states, kind = out.last_hidden_state, type(out)
+    states = states.reshape(1, -1, states.shape[-1])[:, positions]
+
+    def part(some: Tensor, wanted: Tensor) -> Tensor:
+        with _returning(trunk, kind(last_hidden_state=some)):
+            return _picked(model(input_ids=input_ids, use_cache=False).logits[0], wanted)
+
+    parts = []
+    for first in range(0, len(positions), together):
+        some, wanted = states[:, first : first + together], targets[first : first + together]
+        parts.append(checkpoint(part, some, wanted, use_reentrant=False, preserve_rng_state=False))
+    return torch.cat(parts)
+
+
+def _picked(
+    logits: Float[Tensor, "tokens v"], targets: Int[Tensor, " tokens"]
+) -> Float[Tensor, " tokens"]:
+    precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return -F.cross_entropy(precise, targets, reduction="none")
+
+
+def _vocabulary(head: nn.Module) -> int:
+    """V; a quantized weight's shape is not its own."""
+    weight: Any = head.weight
+    return int(getattr(head, "out_features", None) or weight.shape[0])
+
+
+def _trunk(model: Any) -> nn.Module | None:
+    """A transformers model without its head, where it has one; adapters lie within both."""
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+    found = getattr(whole, "base_model", None)
+    return found if isinstance(found, nn.Module) and found is not whole else None
+
+
+@contextmanager
+def _returning(module: nn.Module, out: Any) -> Iterator[None]:
+    """While open, the module computes nothing and returns `out`."""
+    own = vars(module).get("forward")
+    vars(module)["forward"] = lambda *_, **__: out
+    try:
+        yield
+    finally:
+        del vars(module)["forward"]
+        if own is not None:
+            vars(module)["forward"] = own
 
 
 @dataclass(frozen=True)
@@ -142,23 +201,27 @@ class NegativeLogLikelihood:
         return -log_probs.means()
 
 
-def sequence_log_probs(model: nn.Module, batches: list[Batch]) -> Float[Tensor, " n"]:
+def sequence_log_probs(model: nn.Module, batches: Iterable[Batch]) -> Float[Tensor, " n"]:
     """Log π(y|x) of every sample, without gradient, in sample order."""
     return _collect(model, batches, TokenLogProbs.sums)
 
 
 def per_sample_losses(
-    model: nn.Module, batches: list[Batch], loss: PerSampleLoss
+    model: nn.Module, batches: Iterable[Batch], loss: PerSampleLoss
 ) -> Float[Tensor, " n"]:
     """ℓ_i of every sample, without gradient, in sample order."""
     return _collect(model, batches, loss)
 
 
-def _collect(model: nn.Module, batches: list[Batch], value: Any) -> Float[Tensor, " n"]:
+def _collect(model: nn.Module, batches: Iterable[Batch], value: Any) -> Float[Tensor, " n"]:
+    found: list[Tensor] = []
+    index: list[Tensor] = []
     with torch.no_grad():
-        values = torch.cat([value(response_log_probs(model, batch)) for batch in batches])
-    index = torch.cat([batch.index for batch in batches])
-    return torch.empty_like(values).scatter_(0, index, values)
+        for batch in batches:
+            found.append(value(response_log_probs(model, batch)))
+            index.append(batch.index)
+    values = torch.cat(found)
+    return torch.empty_like(values).scatter_(0, torch.cat(index), values)
 
 
 def weighted_loss(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy import stats
 
 from u2a_core import metrics
 from u2a_core.reweight import accumulated_gains
-from u2a_core.types import Weights, prompt_text
+from u2a_core.types import Sample, Weights, prompt_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -161,9 +161,11 @@ def _chosen_round(state: UnlearnState, steps_per_round: int) -> int:
     return max(0, min((state.best_step - 1) // steps_per_round, len(state.weight_path) - 1))
 
 
-def samples_table(experiment: Experiment) -> pd.DataFrame:
-    """One row per negative sample: id, kind, texts, reply length in tokens."""
-    negatives = experiment.negatives.samples
+def samples_table(experiment: Experiment, rows: Sequence[int] | None = None) -> pd.DataFrame:
+    """One row per negative sample, or of those given: id, kind, prompt and reply as texts."""
+    negatives: Sequence[Sample] = experiment.negatives.samples
+    if rows is not None:
+        negatives = [negatives[row] for row in rows]
     return pd.DataFrame(
         {
             "id": [sample.id for sample in negatives],

@@ -8,7 +8,7 @@ samples whose gain turns positive only after others have been unlearned.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -72,7 +72,7 @@ class Scorer:
         *,
         seed: int,
         check: bool = False,
-        passing: Callable[[list[Batch]], Iterable[Batch]] = iter,
+        passing: Callable[[Sequence[Batch]], Iterable[Batch]] = iter,
     ) -> GainReport:
         """Slopes and gains at θ.
 
@@ -95,9 +95,9 @@ class Scorer:
         weights: Weights,
         seed: int,
         check: bool,
-        passing: Callable[[list[Batch]], Iterable[Batch]],
+        passing: Callable[[Sequence[Batch]], Iterable[Batch]],
     ) -> GainReport:
-        model, batches = self.problem.model, list(self.problem.batches)
+        model, batches = self.problem.model, self.problem.batches
         splits = max(1, self.splits) if check else 1
         objective, pieces = self.objective.value_and_parts(model, seed=seed, splits=splits)
         if check:
@@ -105,6 +105,7 @@ class Scorer:
         solve, directions = self._directions(weights, pieces, check)
         # one number a sample: weights and gains live on the CPU, wherever the model is
         found = slopes_along(model, passing(batches), self.problem.loss, directions).cpu()
+        directions.clear()  # the check needs H⁻¹∇J alone
         report = GainReport(
             slopes=found[0],
             gains=marginal_gain(
@@ -128,23 +129,30 @@ class Scorer:
     def _directions(
         self, weights: Weights, pieces: list[Parameters], check: bool
     ) -> tuple[Solve, list[Parameters]]:
-        """H⁻¹∇J, and H⁻¹ of each part's contribution where there are several."""
+        """H⁻¹∇J, and H⁻¹ of each part's contribution where there are several.
+
+        The parts are taken out of `pieces`: each is as large as the model's trained weights.
+        """
         curvature = self.curvature
         gradient = params.snapshot(pieces[0])
         for piece in pieces[1:]:
             params.accumulate(gradient, piece)
+        if len(pieces) < 2:
+            pieces.clear()
         if isinstance(curvature, Ridge):
             measured = check and self.problem.batches and bool(weights.support.any())
             product = hessian_product(self.problem, weights) if measured else None
             solve = curvature.solve(gradient, product=product)
-            rest = [curvature.solve(piece) for piece in pieces]
+            del gradient, product
+            rest = [curvature.solve(pieces.pop(0)) for _ in range(len(pieces))]
         else:
             product = hessian_product(self.problem, weights)
             solve = curvature.solve(gradient, product=product)
+            del gradient
             curvature = replace(curvature, damping=solve.damping, lanczos_steps=0)
-            rest = [curvature.solve(piece, product=product) for piece in pieces]
+            rest = [curvature.solve(pieces.pop(0), product=product) for _ in range(len(pieces))]
             solve = replace(solve, converged=solve.converged and all(r.converged for r in rest))
-        return solve, [solve.value, *(part.value for part in rest if len(pieces) > 1)]
+        return solve, [solve.value, *(part.value for part in rest)]
 
 
 def _check_signal(pieces: list[Parameters], objective: Estimate) -> None:

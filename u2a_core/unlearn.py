@@ -8,7 +8,7 @@ Uniform weights make the baselines GA, GradDiff and NPO. `descent` takes the ste
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,11 +51,11 @@ class InnerProblem:
     """
 
     model: nn.Module
-    batches: tuple[Batch, ...]
+    batches: Sequence[Batch]
     loss: PerSampleLoss
     settings: InnerSettings
     origin: Parameters
-    retain: tuple[Batch, ...] = ()
+    retain: Sequence[Batch] = ()
     vocabulary: int = 0
 
     @property

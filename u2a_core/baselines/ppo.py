@@ -232,11 +232,11 @@ def _log_probs_and_values(
     assert embedding is not None
 
     def read(_: nn.Module, inputs: tuple[Tensor, ...], __: Any) -> None:
-        seen.append(inputs[0])  # (1, tokens, h): gathered at the positions that predict a reply
+        seen.append(inputs[0])  # (1, some tokens, h): those that predict a reply, in their order
 
     hook = embedding.register_forward_hook(read)
     try:
         log_probs = response_log_probs(model, batch)
     finally:
         hook.remove()
-    return log_probs, head(seen[0].to(head.weight.dtype)).reshape(-1)
+    return log_probs, head(torch.cat(seen, dim=1).to(head.weight.dtype)).reshape(-1)

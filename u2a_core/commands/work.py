@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -52,7 +52,7 @@ class Watch:
         self.run.append_progress(progress)
         self.show(progress)
 
-    def over(self, stage: str, batches: list[Batch]) -> Iterator[Batch]:
+    def over(self, stage: str, batches: Sequence[Batch]) -> Iterator[Batch]:
         """The batches one by one, with a line of progress for each; ends the command if told to."""
         done, total = 0, sum(len(batch.index) for batch in batches)
         self.tell(stage, 0, total)

@@ -48,7 +48,7 @@ def estimate(settings: Settings) -> Estimate:
     work = read_workload(settings, tokenizer, longest)
     device = choose_device(settings.model.device)
     dtype = choose_dtype(settings.model.dtype, device)
-    memory = Memory(settings, policy, skeletons.reward(settings), work, program=0)
+    memory = Memory(settings, policy, skeletons.reward(settings), work, 0, device.type)
     width, depth = _sizes(policy.skeleton)
     tokens = work.negatives.largest(settings.data.tokens_per_batch).tokens
     rates = measured_rates(device, dtype, tokens=tokens, width=width, depth=depth)
@@ -123,7 +123,13 @@ def _suggestions(
             work = memory.work
             if longest != work.longest:
                 work = read_workload(changed, tokenizer, longest)
-            after = Memory(changed, policy, skeletons.reward(changed), work, memory.program)
+            after = replace(
+                memory,
+                settings=changed,
+                policy=policy,
+                reward=skeletons.reward(changed),
+                work=work,
+            )
             peak = sum(part.bytes for part in after.peak(worst.command)[1])
         except U2AError:  # a change that this model or these data do not allow
             continue
@@ -160,7 +166,7 @@ def _changes(memory: Memory) -> list[_Change]:
          "longer replies are cut"),
         (rows > 8 and bool(work.asked), f"Sample {max(8, rows // 4)} replies together",
          {"objective.generation_rows": max(8, rows // 4)},
-         "slower sampling, and other draws from the same seed"),
+         "slower sampling"),
         (settings.inner.optimizer == "adamw", "Use plain gradient descent",
          {"inner.optimizer": "sgd"}, "other steps; set the learning rate anew"),
     ]  # fmt: skip

@@ -24,14 +24,16 @@ class Rates:
         flops: operations a second in a matrix product.
         written: bytes a second that an elementwise operation writes.
         calls: operations a second, however small.
+        busy: how many times as long it takes now, because others compute here, too.
     """
 
     flops: float
     written: float
     calls: float
+    busy: float = 1.0
 
     def seconds(self, flops: float, written: float, calls: float) -> float:
-        """How long so much work takes at these rates."""
+        """How long so much work takes at these rates, undisturbed."""
         return flops / self.flops + written / self.written + calls / self.calls
 
 
@@ -80,6 +82,7 @@ def measured_rates(
     left = torch.randn(tokens, width, device=device).to(dtype)
     right = torch.randn(width, depth, device=device).to(dtype)
     one = torch.zeros(1, device=device)
+    begun, used = time.perf_counter(), time.process_time()
     product = _seconds(device, lambda: left @ right)
     added = _seconds(device, lambda: left + left)
     small = _seconds(device, lambda: one + one)
@@ -87,11 +90,17 @@ def measured_rates(
         flops=2.0 * tokens * width * depth / product,
         written=left.numel() * left.element_size() / max(1e-9, added - 0.5 * small),
         calls=1 / small,
+        busy=_busy(time.perf_counter() - begun, time.process_time() - used),
     )
 
 
+def _busy(wall: float, used: float) -> float:
+    """Time over computing time: 1 where this process had a core for itself."""
+    return max(1.0, wall / max(used, 1e-3 * wall))
+
+
 def _seconds(device: torch.device, work: Callable[[], object]) -> float:
-    """The median time of a call."""
+    """The lower quartile of the times of a call: others interrupt one now and then."""
     times: list[float] = []
     begun = time.perf_counter()
     while time.perf_counter() - begun < _BUDGET_S or len(times) < 4:
@@ -100,4 +109,4 @@ def _seconds(device: torch.device, work: Callable[[], object]) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
-    return sorted(times)[len(times) // 2]
+    return sorted(times)[len(times) // 4]

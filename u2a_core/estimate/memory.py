@@ -20,11 +20,13 @@ from u2a_core.models.scorer import ROWS
 
 _RIDGE_VECTORS = 5
 """∇J, u, θ, θ moved, and the gradient on one side, while the neglected curvature is measured."""
-_CG_VECTORS = 11
-"""The vectors of conjugate gradients with those of a Hessian product."""
+_CG_VECTORS = 8
+"""u, the vector solved for, three of conjugate gradients, and θ, θ moved, one side's gradient."""
 
-_ALLOCATOR = 0.1
-"""What real runs held beyond their tensors, as a share: see tests/test_estimate.py."""
+_PAGES = 0.033
+"""Share of the memory that lies beside tensors on a CPU: pages that are used in part."""
+_CACHING = 0.1
+"""The same of an accelerator's caching allocator; not measured here."""
 
 ABOUT = {
     "program": "Python with its libraries, before a model is there",
@@ -38,7 +40,7 @@ ABOUT = {
     "activations": "what a batch leaves for the backward pass",
     "logits": "vocabulary × response tokens of a batch",
     "generation cache": "keys and values of the replies that are sampled together",
-    "allocator": "what it keeps beyond the tensors, and temporaries inside operations",
+    "allocator": "what the heap keeps of blocks that passes have freed",
 }
 
 
@@ -65,6 +67,7 @@ class Memory:
         reward: the reward model's; None where there is none.
         work: how much there is to compute.
         program: bytes of the process without a model.
+        device: the kind of it: cpu, cuda, mps.
     """
 
     settings: Settings
@@ -72,6 +75,7 @@ class Memory:
     reward: Passes | None
     work: Workload
     program: int
+    device: str = "cpu"
 
     @property
     def theta(self) -> int:
@@ -83,13 +87,41 @@ class Memory:
         """S."""
         return self.policy.skeleton.bytes_of(self.policy.skeleton.space)
 
+    @property
+    def reward_weights(self) -> int:
+        """Bytes of the reward model; 0 without."""
+        return self.reward.skeleton.weights if self.reward else 0
+
     def peak(self, command: str) -> tuple[str, tuple[Part, ...]]:
         """The worst phase of gains, reweight or unlearn, and the parts of its memory."""
-        worst = max(self.phases(command), key=lambda phase: phase.total)
+        phases = list(self.phases(command))
+        worst = max(phases, key=lambda phase: phase.total)
         parts = {**self._always(), **worst.held}
-        parts["allocator"] = round(_ALLOCATOR * sum(parts.values()))
+        parts["allocator"] = self._allocator(phases, sum(parts.values()))
         order = [name for name in ABOUT if parts.get(name, 0) > 0]
         return worst.name, tuple(Part(name, parts[name], ABOUT[name]) for name in order)
+
+    def totals(self, command: str) -> list[int]:
+        """Bytes of each phase by itself, in their order; the largest is the peak."""
+        always, phases = sum(self._always().values()), list(self.phases(command))
+        alone = [always + phase.total for phase in phases]
+        return [total + self._allocator(phases, total) for total in alone]
+
+    def _allocator(self, phases: list[Phase], total: int) -> int:
+        """What stays allocated beside the tensors.
+
+        On a CPU blocks below 32 MiB come from the heap. An adapter's narrow tensors, kept for the
+        backward pass, lie between large ones that are freed at once, and the gaps are not given
+        back: about as much again as a pass holds. With every block mapped by itself
+        (MALLOC_MMAP_THRESHOLD_) the same runs hold their tensors alone.
+        """
+        if self.device != "cpu":
+            return round(_CACHING * total)
+        if self.settings.model.parameters != "lora":
+            return round(_PAGES * total)
+        passing = (ACTIVATIONS, LOGITS, "generation cache")
+        left = max(sum(phase.held.get(name, 0) for name in passing) for phase in phases)
+        return left + round(_PAGES * total)
 
     def phases(self, command: str) -> Iterator[Phase]:
         """What the command does that may need most."""
@@ -110,7 +142,7 @@ class Memory:
             "program": self.program,
             "weights": skeleton.weights - (self.theta if lora else 0),
             "adapter": self.theta if lora else 0,
-            "reward model": self.reward.skeleton.weights if self.reward else 0,
+            "reward model": self.reward_weights,
         }
 
     def _sampling(self, kept: dict[str, int]) -> Iterator[Phase]:
@@ -134,25 +166,23 @@ class Memory:
 
     def _scoring(self, kept: dict[str, int]) -> Iterator[Phase]:
         """∇J in parts, its curvature, and the slopes along directions."""
-        splits = self.splits
-        parts, directions = splits * self.space, (splits + 1 if splits > 1 else 1) * self.space
-        names = self.policy.skeleton.space
+        splits, names = self.splits, self.policy.skeleton.space
+        parts = splits if splits > 1 else 0
         trace = self.policy.gradient(self.j_batch(splits), names)
-        yield Phase("the gradient of J", {**kept, **_sum(trace), "gain directions": parts})
+        held = {**kept, **_sum(trace), "gain directions": splits * self.space}
+        yield Phase("the gradient of J", held)
         negatives = self.work.negatives
         shape = negatives.largest(self.settings.data.tokens_per_batch)
         several = negatives.several(self.settings.data.tokens_per_batch)
         trace = self.policy.gradient(shape, names)
         cg = self.settings.outer.curvature == "cg"
-        vectors = (_CG_VECTORS + splits if cg else _RIDGE_VECTORS) + several
-        held = {**kept, **_sum(trace), "gain directions": parts + vectors * self.space}
+        vectors = parts + (_CG_VECTORS if cg else _RIDGE_VECTORS) + several
+        held = {**kept, **_sum(trace), "gain directions": vectors * self.space}
         yield Phase("measuring the curvature", held)
-        held = {**kept, **_sum(self.policy.slopes(shape)), "gain directions": parts + directions}
-        held[LOGITS] = held.get(LOGITS, 0) + 8 * shape.responses * self.policy.vocabulary
+        contracted = self.policy.slopes(shape, parts + 1)
+        held = {**kept, **_sum(contracted), "gain directions": (parts + 1) * self.space}
         yield Phase("slopes of the samples", held)
-        yield Phase(
-            "checking the slopes", {**kept, **_sum(trace), "gain directions": parts + directions}
-        )
+        yield Phase("checking the slopes", {**kept, **_sum(trace), "gain directions": self.space})
 
     def _stepping(self, kept: dict[str, int]) -> Iterator[Phase]:
         """A step of the inner problem."""

@@ -147,9 +147,11 @@ class Passes:
         )
 
     @cache  # noqa: B019
-    def slopes(self, shape: Shape) -> Trace:
-        """A pass through the activations."""
-        return self._scored(shape, lambda s: s.slopes(shape.rows, shape.width, shape.responses))
+    def slopes(self, shape: Shape, directions: int) -> Trace:
+        """A pass through the activations, contracted along so many directions."""
+        return self._scored(
+            shape, lambda s: s.slopes(shape.rows, shape.width, shape.responses, directions)
+        )
 
     @cache  # noqa: B019
     def value(self, shape: Shape) -> Trace:

@@ -1,4 +1,8 @@
-"""y ~ π_θ(· | x): sampled replies, through the library's own generation."""
+"""y ~ π_θ(· | x): sampled replies, through the library's own generation.
+
+Tokens are drawn by `noise`, so that the same prompt gets the same reply from the same seed,
+whatever is sampled beside it (up to the rounding of the model's own passes).
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from jinja2 import TemplateError
+from torch import Tensor, nn
 
 from u2a_core.data.encode import Encoded, batches, prompt_ids
 from u2a_core.errors import ConfigError, NumericalError
+from u2a_core.losses import output_embedding
+from u2a_core.models.noise import add_gumbel, row_keys
 from u2a_core.models.policy import context_length
 from u2a_core.types import Prompt, Rollouts
 
 TOKENS_PER_BATCH = 4096
 """Size of the batches in which sampled replies are scored."""
+_MARK = "reply"
+"""Stands where a reply stands, while the chat template tells what comes after it."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +52,19 @@ class Generator:
         """`samples` replies to each prompt, in prompt order."""
         ids = prompt_ids(prompts, self.tokenizer)
         owners = [i for i in range(len(prompts)) for _ in range(samples)]
-        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-        encoded: list[Encoded] = []
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
-            torch.manual_seed(seed)
+        keys = row_keys(ids, samples=samples, seed=seed)
+        # prompts of like length together: less padding, and no reply depends on its neighbours
+        order = sorted(range(len(owners)), key=lambda row: len(ids[owners[row]]))
+        found: dict[int, Encoded] = {}
+        with torch.no_grad():
             for start in range(0, len(owners), self.rows):
                 self.tick(start, len(owners))
-                rows = [ids[i] for i in owners[start : start + self.rows]]
-                encoded.extend(self._generate(model, rows))
+                rows = order[start : start + self.rows]
+                made = self._generate(
+                    model, [ids[owners[row]] for row in rows], [keys[row] for row in rows]
+                )
+                found.update(zip(rows, made, strict=True))
+        encoded = [found[row] for row in range(len(owners))]
         replies = self.tokenizer.batch_decode(
             [e.input_ids[e.response_start :] for e in encoded], skip_special_tokens=True
         )
@@ -64,7 +78,7 @@ class Generator:
             batches=tuple(batch.to(device) for batch in packed),
         )
 
-    def _generate(self, model: Any, rows: list[list[int]]) -> list[Encoded]:
+    def _generate(self, model: Any, rows: list[list[int]], keys: list[int]) -> list[Encoded]:
         """One sampled reply per row, up to and including its end token."""
         pad = self.tokenizer.pad_token_id or 0
         width = max(len(row) for row in rows)
@@ -79,14 +93,12 @@ class Generator:
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         device = next(model.parameters()).device
         stops = stop_ids(model, self.tokenizer)
-        with plain_sampling(model), finite_probabilities():
+        with plain_sampling(model), drawing(model, keys, width, self.temperature) as processors:
             out = model.generate(
                 input_ids=padded.to(device),
                 attention_mask=mask.to(device),
-                do_sample=True,
-                temperature=self.temperature,
-                top_k=0,
-                top_p=1.0,
+                do_sample=False,
+                logits_processor=processors,
                 max_new_tokens=self.max_new_tokens,
                 pad_token_id=pad,
                 eos_token_id=sorted(stops),
@@ -103,37 +115,88 @@ def plain_sampling(model: Any) -> Iterator[None]:
     """Puts the model's own habits of generation (a repetition penalty, min-p, …) aside.
 
     They would be merged into every call, and replies would not come from the softmax that
-    log π(y|x) scores.
+    log π(y|x) scores. Of the prompts, the vocabulary projection sees the last position only, in
+    models that cannot be asked for it, too.
     """
     from transformers import GenerationConfig
 
     plain = GenerationConfig()  # type: ignore[no-untyped-call]
     own, model.generation_config = model.generation_config, plain
+    head = output_embedding(model)
+    hook = None if head is None else head.register_forward_pre_hook(_last_position)
     try:
         yield
     finally:
         model.generation_config = own
+        if hook is not None:
+            hook.remove()
+
+
+def _last_position(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (inputs[0][:, -1:], *inputs[1:])
 
 
 @contextmanager
-def finite_probabilities() -> Iterator[None]:
-    """Tells a model whose logits are no numbers any more from any other failure."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "probability tensor" not in str(error):
-            raise
+def drawing(model: nn.Module, keys: Sequence[int], width: int, temperature: float) -> Iterator[Any]:
+    """What makes the likeliest token that `generate` takes a draw from the softmax.
+
+    Args:
+        model: whose replies are drawn.
+        keys: of the rows, `noise.row_keys`.
+        width: tokens of the prompts, padding included.
+        temperature: of sampling; 0 leaves the likeliest token.
+
+    Raises:
+        NumericalError: at the end, if logits were no numbers.
+    """
+    from transformers import LogitsProcessorList
+
+    device = next(model.parameters()).device
+    draws = _Draws(torch.tensor(keys, device=device), width, temperature)
+    yield LogitsProcessorList([draws])
+    if bool(draws.broken):  # asked once, for a device would wait for it at every token
         raise NumericalError(
             "The model's probabilities must be finite to sample from; got NaN or infinity: it has "
             "collapsed. Lower the learning rate."
-        ) from error
+        )
+
+
+class _Draws:
+    """A processor of logits that adds the noise."""
+
+    def __init__(self, keys: Tensor, width: int, temperature: float) -> None:
+        self.broken = torch.zeros((), dtype=torch.bool, device=keys.device)
+        self._keys, self._width, self._temperature = keys, width, temperature
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.broken |= ~scores.amax(-1).isfinite().all()
+        if self._temperature:
+            scores = scores / self._temperature
+            add_gumbel(scores, self._keys, step=input_ids.shape[1] - self._width)
+        return scores
 
 
 def stop_ids(model: Any, tokenizer: Any) -> set[int]:
-    """Tokens that end a reply: the model's and the tokenizer's."""
+    """Tokens that end a reply: the model's, the tokenizer's, and the chat template's."""
     configured = model.generation_config.eos_token_id
     found = set(configured if isinstance(configured, list) else [configured])
-    return {int(i) for i in found | {tokenizer.eos_token_id} if i is not None}
+    return {int(i) for i in found | {tokenizer.eos_token_id, turn_end(tokenizer)} if i is not None}
+
+
+def turn_end(tokenizer: Any) -> int | None:
+    """The special token with which the chat template ends a reply, as <|eot_id|>; None without.
+
+    Many models learned it and list another one in their configuration.
+    """
+    turns = [{"role": role, "content": _MARK} for role in ("user", "assistant")]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+    except TemplateError:  # told with the first conversation that it refuses
+        return None
+    special = set(tokenizer.all_special_ids)
+    special |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    after = tokenizer(text.rpartition(_MARK)[2], add_special_tokens=False)["input_ids"]
+    return next((int(i) for i in after if i in special), None)
 
 
 def until_stop(reply: list[int], stops: set[int]) -> list[int]:

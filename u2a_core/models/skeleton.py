@@ -11,19 +11,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from u2a_core import params
 from u2a_core.config import ModelSettings
+from u2a_core.directional.contraction import scoring
 from u2a_core.errors import ModelError
-from u2a_core.losses import output_embedding, projecting_only
+from u2a_core.losses import token_log_probs
 from u2a_core.models.checks import check_causal
 from u2a_core.models.loading import UNLOADABLE, load_config
+from u2a_core.models.noise import add_gumbel
 from u2a_core.models.policy import choose_device, choose_dtype
 from u2a_core.models.refusals import load_failed
 from u2a_core.models.trained import adapted_weights, with_trainable
+from u2a_core.types import Batch
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,15 @@ class Skeleton:
             theta = params.trainable(self.model)
             return params.gradient(-self._log_probs(rows, width, responses).sum(), theta)
 
-    def slopes(self, rows: int, width: int, responses: int) -> None:
-        """The pass through the activations alone, without a weight's gradient."""
-        with params.training(self.model, ()):
-            embedding: Any = self.model.get_input_embeddings()  # type: ignore[operator]
-            hook = embedding.register_forward_hook(lambda _, __, out: out.requires_grad_())
-            try:
-                torch.autograd.backward(-self._log_probs(rows, width, responses).sum())
-            finally:
-                hook.remove()
+    def slopes(self, rows: int, width: int, responses: int, directions: int) -> Any:
+        """The pass through the activations with its contraction along directions."""
+        with params.training(self.model, self.space):
+            theta = params.trainable(self.model)
+            # directions of the parameters' own memory: who makes them counts them
+            with scoring(self.model, [theta] * directions) as contraction:
+                batch = _batch(rows, width)
+                contraction.begin(batch, torch.zeros(responses, dtype=torch.long))
+                return contraction.contract(-self._log_probs(rows, width, responses).sum())
 
     def value(self, rows: int, width: int, responses: int) -> Tensor:
         """Log-probabilities of the response tokens, without a gradient."""
@@ -97,7 +99,7 @@ class Skeleton:
         return out.past_key_values
 
     def decode(self, rows: int, length: int, kept: Any) -> Tensor:
-        """One more token of every reply: its probabilities, which are sampled from."""
+        """One more token of every reply, drawn."""
         mask = torch.ones(rows, length + 1, dtype=torch.long)
         with torch.no_grad():
             out = self.model(
@@ -107,8 +109,9 @@ class Skeleton:
                 use_cache=True,
                 logits_to_keep=1,
             )
-            scaled: Tensor = out.logits[:, -1].float() / 2.0
-            return scaled.softmax(-1)
+            scores: Tensor = out.logits[:, -1].to(torch.float32, copy=True) / 2.0
+            add_gumbel(scores, torch.zeros(rows, dtype=torch.long), step=0)
+            return scores.argmax(-1)
 
     def scores(self, rows: int, width: int) -> Tensor:
         """Of a classifier."""
@@ -119,14 +122,8 @@ class Skeleton:
 
     def _log_probs(self, rows: int, width: int, responses: int) -> Tensor:
         """As `losses.response_log_probs`, whose shapes are read from labels, has it."""
-        head, positions = output_embedding(self.model), torch.zeros(responses, dtype=torch.long)
-        if head is None:
-            logits = self.model(input_ids=_ids(rows, width)).logits.flatten(0, 1)[positions]
-        else:
-            with projecting_only(head, positions):
-                logits = self.model(input_ids=_ids(rows, width), use_cache=False).logits[0]
-        precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return -F.cross_entropy(precise, positions, reduction="none")
+        positions = torch.zeros(responses, dtype=torch.long)
+        return token_log_probs(self.model, _ids(rows, width), positions, positions)
 
 
 def policy_skeleton(settings: ModelSettings) -> Skeleton:
@@ -199,3 +196,8 @@ def _fake(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
 
 def _ids(rows: int, width: int) -> Tensor:
     return torch.zeros(rows, width, dtype=torch.long)
+
+
+def _batch(rows: int, width: int) -> Batch:
+    ids = _ids(rows, width)
+    return Batch(input_ids=ids, attention_mask=ids, labels=ids, index=torch.arange(rows))

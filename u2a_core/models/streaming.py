@@ -12,7 +12,8 @@ from transformers.generation.streamers import BaseStreamer
 
 from u2a_core.data.encode import prompt_ids
 from u2a_core.errors import ConfigError
-from u2a_core.models.generation import finite_probabilities, plain_sampling, stop_ids
+from u2a_core.models.generation import drawing, plain_sampling, stop_ids
+from u2a_core.models.noise import row_keys
 from u2a_core.models.policy import Policy, context_length
 from u2a_core.types import user_prompt
 
@@ -33,7 +34,7 @@ def stream_reply(
     told: Callable[[str], None],
     stopping: Callable[[], bool],
 ) -> tuple[str, Ending]:
-    """A reply sampled as `Generator` samples, and how it ended.
+    """The reply that `Generator` samples first of this prompt and seed, and how it ended.
 
     Args:
         policy: the model and its tokenizer.
@@ -52,18 +53,19 @@ def stream_reply(
     ids = _checked(policy, prompt, max_new_tokens)
     words = _Words(policy.tokenizer, told)
     stops = stop_ids(model, policy.tokenizer)
-    sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    keys = row_keys([ids], samples=1, seed=seed)
     inputs = torch.tensor([ids], device=policy.device)
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
-        torch.manual_seed(seed)
-        with plain_sampling(model), finite_probabilities():
-            model.generate(
-                input_ids=inputs, attention_mask=torch.ones_like(inputs), streamer=words,
-                do_sample=temperature > 0, max_new_tokens=max_new_tokens, **sampling,
-                stopping_criteria=StoppingCriteriaList([_Asked(stopping)]),
-                pad_token_id=policy.pad_id, eos_token_id=sorted(stops),
-            )  # fmt: skip
+    with (
+        torch.no_grad(),
+        plain_sampling(model),
+        drawing(model, keys, len(ids), temperature) as processors,
+    ):
+        model.generate(
+            input_ids=inputs, attention_mask=torch.ones_like(inputs), streamer=words,
+            do_sample=False, max_new_tokens=max_new_tokens, logits_processor=processors,
+            stopping_criteria=StoppingCriteriaList([_Asked(stopping)]),
+            pad_token_id=policy.pad_id, eos_token_id=sorted(stops),
+        )  # fmt: skip
     if words.ids and words.ids[-1] in stops:
         return words.text, "stop"
     return words.text, "length" if len(words.ids) >= max_new_tokens else "stopped"

@@ -19,12 +19,14 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
 from u2a_core.config import Settings, parse_settings, resolved
@@ -163,6 +165,22 @@ class Run(Journal):
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """tables/<name>.parquet."""
         self._replace(f"tables/{name}.parquet", lambda path: table.to_parquet(path, index=False))
+
+    def write_blocks(self, name: str, blocks: Iterable[pd.DataFrame]) -> None:
+        """tables/<name>.parquet, a row group for each block, which is let go once it is written."""
+
+        def write(path: Path) -> None:
+            writer: pq.ParquetWriter | None = None
+            try:
+                for block in blocks:
+                    table = pa.Table.from_pandas(block, preserve_index=False)
+                    writer = writer or pq.ParquetWriter(path, table.schema)
+                    writer.write_table(table)
+            finally:
+                if writer is not None:
+                    writer.close()
+
+        self._replace(f"tables/{name}.parquet", write)
 
     def has_table(self, name: str) -> bool:
         """Whether the run has written the table yet."""
