@@ -93,9 +93,8 @@ class Contraction:
         """
         assert self.batch is not None and self.total is not None
         count, tokens = self.batch.input_ids.shape
-        of_head = rows is not None and per_position.shape == (1, len(rows))
         of_all = per_position.shape[:1] == (count,) and tokens in per_position.shape[1:3]
-        if of_head:
+        if rows is not None and per_position.shape == (1, len(rows)):
             self.total[number].index_add_(0, rows, per_position[0].to(self.total))
         elif rows is None and of_all:
             self.total[number] += per_position.flatten(1).sum(1).to(self.total)
@@ -155,8 +154,9 @@ def _hook(
             output = contraction.per_row(output)
         if not output.requires_grad:
             output = output.detach().requires_grad_()
+        hooked: Tensor = output
         if contraction.again:
-            return output
+            return hooked
         rows = contraction.next_rows(module, output) if of_head else None
         inputs = tuple(a.detach() if isinstance(a, Tensor) else a for a in args)
 
@@ -169,8 +169,7 @@ def _hook(
                     contraction.add(number, values, keys, rows)
             contraction.contracting = False
 
-        output.register_hook(backward)
-        hooked: Tensor = output
+        hooked.register_hook(backward)
         return hooked
 
     return forward
