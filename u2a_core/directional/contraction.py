@@ -169,7 +169,7 @@ def _hook(
                     contraction.add(number, values, keys, rows)
             contraction.contracting = False
 
-        hooked.register_hook(backward)
+        output.register_hook(backward)
         return hooked
 
     return forward
