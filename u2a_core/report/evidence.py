@@ -18,7 +18,7 @@ from u2a_core import table
 from u2a_core.data import replace_file
 from u2a_core.metrics import METRICS
 from u2a_core.report.html import write_html
-from u2a_core.runs.files import writing
+from u2a_core.runs.files import finite, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,7 +87,7 @@ def results_table(options: TableOptions) -> int:
     """`u2a table`: the rows of all named runs, shown and exported."""
     runs = [run for folder in options.runs for run in table.comparable(folder)]
     rows, differences = table.rows(runs), table.differences(runs)
-    report = table.as_json(rows) | {"differences": differences}
+    report = finite(table.as_json(rows) | {"differences": differences})
     exports: tuple[tuple[Path | None, Callable[[], str]], ...] = (
         (options.csv, lambda: table.frame(rows).to_csv(index=False)),
         (options.latex, lambda: table.latex(rows)),
@@ -100,7 +100,7 @@ def results_table(options: TableOptions) -> int:
         notes = table.losses(differences)
         write_html(options.html, "U2A results", report | {"notes": notes})
     if options.json:
-        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+        sys.stdout.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
     else:
         show_rows(Console(), rows)
     return 0

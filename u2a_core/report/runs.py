@@ -105,7 +105,7 @@ def _show_descent(console: Console, run: Run, report: dict[str, Any]) -> None:
         console.print(_curvature_line(report["curvature"]))
     if "weight_on_mislabelled" in report:
         console.print(f"Weight on mislabelled samples: {report['weight_on_mislabelled']:.3f}.")
-    if "gains" in report:
+    if report.get("gains"):
         console.print(_auc_line(report["gains"]))
     if report["reward"]:
         for name, estimate in report["reward"].items():

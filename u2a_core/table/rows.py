@@ -7,7 +7,7 @@ over them. Reads run directories; no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from u2a_core.config import Settings
 from u2a_core.errors import RunError
 from u2a_core.metrics import METRICS, over_seeds, paired_difference
 from u2a_core.runs import Run, Workspace
+from u2a_core.runs.files import finite
 from u2a_core.types import Estimate
 
 ORIGINAL = "Original"
@@ -188,7 +189,7 @@ def differences(runs: Iterable[Run]) -> list[dict[str, Any]]:
         if other in known:
             estimate = _paired(known[name], known[other])
             if estimate is not None:
-                found.append({"ours": name, "theirs": other, **asdict(estimate)})
+                found.append({"ours": name, "theirs": other, **finite(asdict(estimate))})
     return found
 
 
@@ -201,12 +202,19 @@ def _paired(ours: Run, theirs: Run) -> Estimate | None:
     return paired_difference(both[:, 0], both[:, 1]) if len(both) else None
 
 
+def bounds(found: Mapping[str, Any]) -> str:
+    """`[+0.390, +0.560]` of an estimate over prompts; of one prompt, that it has none."""
+    if found["low"] is None:
+        return "[one prompt: no interval]"
+    return f"[{found['low']:+.3f}, {found['high']:+.3f}]"
+
+
 def losses(found: Iterable[dict[str, Any]]) -> list[str]:
     """A sentence for every comparison in which U2A is not ahead."""
     return [
-        f"{row['ours']} is {'behind' if row['high'] < 0 else 'not clearly ahead of'} "
-        f"{row['theirs']} in reward: difference {row['mean']:+.3f} [{row['low']:+.3f}, "
-        f"{row['high']:+.3f}] (95 %, n = {row['n']} prompts)."
+        f"{row['ours']} is {'behind' if (row['high'] or 0) < 0 else 'not clearly ahead of'} "
+        f"{row['theirs']} in reward: difference {row['mean']:+.3f} {bounds(row)} "
+        f"(95 %, n = {row['n']} prompts)."
         for row in found
-        if row["low"] <= 0
+        if row["low"] is None or row["low"] <= 0
     ]
