@@ -119,7 +119,7 @@ def rewards(rows: pd.DataFrame, mode: Mode) -> go.Figure:
         rows: name, mean, low, high, n; without low and high where one prompt has no interval.
         mode: light or dark.
     """
-    best = rows.sort_values("mean").iloc[-1]
+    best = rows.sort_values("mean").to_dict("records")[-1]
     figure = frame(
         mode,
         title=f"Highest: {literal(str(best['name']))} {best['mean']:+.3f} {_bounds(best)}".strip(),

@@ -84,5 +84,20 @@ def writing(path: Path, *, then: str = "") -> Iterator[None]:
         raise RunError(" ".join(told.split())) from error
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Turns what follows from a damaged run, whose files are not as it wrote them, into a sentence.
+
+    Args:
+        path: of the run.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"{path} must be as its run wrote it; it is damaged ({error!r}). Run anew."
+        ) from error
+
+
 def _nothing(_: str) -> None:
     """What NaN and infinities become."""

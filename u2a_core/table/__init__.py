@@ -12,6 +12,7 @@ from u2a_core.table.formats import (
     markdown,
     shown_metrics,
 )
+from u2a_core.table.groups import DESCENTS, ORIGINAL, comparable, label
 from u2a_core.table.pairs import (
     differing,
     drawn_alike,
@@ -21,17 +22,14 @@ from u2a_core.table.pairs import (
     settings_table,
 )
 from u2a_core.table.rows import (
-    DESCENTS,
     LEDGER,
-    ORIGINAL,
     Row,
-    alike,
+    Usable,
     bounds,
-    comparable,
     differences,
-    label,
     losses,
     rows,
+    usable,
 )
 
 __all__ = [
@@ -39,7 +37,7 @@ __all__ = [
     "LEDGER",
     "ORIGINAL",
     "Row",
-    "alike",
+    "Usable",
     "amount",
     "as_json",
     "best",
@@ -62,4 +60,5 @@ __all__ = [
     "rows",
     "settings_table",
     "shown_metrics",
+    "usable",
 ]
