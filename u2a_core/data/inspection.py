@@ -121,11 +121,12 @@ class Inspection:
 
 
 def inspect_data(
-    settings: DataSettings, evaluation: EvaluationSettings | None = None
+    settings: DataSettings, evaluation: EvaluationSettings | None = None, mixture: str = ""
 ) -> Inspection:
-    """A report per file that the settings name, the negatives first."""
+    """A report per file that the settings name, the negatives first; mixture: of a baseline."""
     reports, apart = [], dict[SetName, Keys]()
-    for name, path in _named(settings, evaluation or EvaluationSettings()):
+    named = [*_named(settings, evaluation or EvaluationSettings())]
+    for name, path in [*named, *([("mixture", mixture)] if mixture else [])]:
         try:
             if not path:
                 raise DataError("data.negatives must name a file of negative samples; got nothing.")
