@@ -105,7 +105,7 @@ def read(text: str, base: Settings, commands: tuple[str, ...]) -> tuple[str | No
         raise _with_lines(error, yaml.compose(text, Loader=yaml.SafeLoader)) from error
 
 
-def _with_lines(error: ConfigError, tree: yaml.Node) -> ConfigError:
+def _with_lines(error: ConfigError, tree: yaml.Node | None) -> ConfigError:
     """The error, told with the lines of the settings that are wrong."""
     cause = error.__cause__
     if not isinstance(cause, ValidationError):
@@ -117,7 +117,7 @@ def _with_lines(error: ConfigError, tree: yaml.Node) -> ConfigError:
     return ConfigError(str(error).replace("The settings:", f"The settings, {lines}:", 1))
 
 
-def _line(tree: yaml.Node, place: tuple[int | str, ...]) -> int:
+def _line(tree: yaml.Node | None, place: tuple[int | str, ...]) -> int:
     """The line on which a setting stands, or else the nearest around it; 0 if the text has none."""
     line, node = 0, tree
     for part in place:

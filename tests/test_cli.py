@@ -346,7 +346,7 @@ def test_data_tells_a_missing_file_of_truth_and_of_the_mixture(
 
 
 def test_one_prompt_has_no_interval_and_its_json_is_valid(u2a, own: Path, tmp_path: Path):
-    prompts = own.parent / "data" / "prompts.jsonl"
+    prompts = own.parent / "data" / "test_prompts.jsonl"
     prompts.write_text(prompts.read_text(encoding="utf-8").splitlines()[0] + "\n")
     few = ("--inner.steps", "1", "--objective.max-prompts", "1", "--objective.splits", "0")
     _, out, err = u2a("unlearn", *few, "--out", tmp_path / "u", "--json", config=own)

@@ -125,8 +125,7 @@ def inspect_data(
 ) -> Inspection:
     """A report per file that the settings name, the negatives first; mixture: of a baseline."""
     reports, apart = [], dict[SetName, Keys]()
-    named = [*_named(settings, evaluation or EvaluationSettings())]
-    for name, path in [*named, *([("mixture", mixture)] if mixture else [])]:
+    for name, path in _named(settings, evaluation or EvaluationSettings(), mixture):
         try:
             if not path:
                 raise DataError("data.negatives must name a file of negative samples; got nothing.")
@@ -139,13 +138,17 @@ def inspect_data(
     return Inspection(tuple(reports), tuple(overlaps(apart)))
 
 
-def _named(settings: DataSettings, evaluation: EvaluationSettings) -> Iterator[tuple[SetName, str]]:
+def _named(
+    settings: DataSettings, evaluation: EvaluationSettings, mixture: str
+) -> Iterator[tuple[SetName, str]]:
     data: tuple[SetName, ...] = (
         "negatives", "preferences", "retain", "objective_prompts", "prompts"
     )  # fmt: skip
     for name in data:
         if getattr(settings, name) or name == "negatives":
             yield name, getattr(settings, name)
+    if mixture:
+        yield "mixture", mixture
     for name in EVALUATED:
         path = getattr(evaluation, name)
         if path and not there(Path(path) / "config.json"):  # a reference may be a run
