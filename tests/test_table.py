@@ -157,6 +157,17 @@ def test_a_damaged_run_is_a_sentence_and_hides_no_other(
     assert len(told["left_out"]) == 1
 
 
+def test_a_report_of_a_folder_leaves_out_a_run_whose_table_is_damaged(tmp_path: Path, capsys):
+    run = Run.create(tmp_path / "g", "gains", Settings())
+    run.write_table("gains", pd.DataFrame({"id": ["a"], "gain": [0.5]}))  # no ranks
+    numbers = {"objective": estimate(0.1), "helps": 1, "parts": 1, "gains": {}}
+    run.write_report({"command": "gains", **numbers, "curvature": {"kind": "ridge"}})
+    assert main(["report", str(run.path)]) == 2
+    assert "g must be as its run wrote it" in capsys.readouterr().err
+    assert main(["report", str(tmp_path)]) == 0
+    assert "Left out: " in capsys.readouterr().err
+
+
 def test_a_run_of_settings_that_are_no_more_is_left_out_of_its_folder(
     runs: list[Run], tmp_path: Path, capsys
 ):
