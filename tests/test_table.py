@@ -160,10 +160,13 @@ def test_a_damaged_run_is_a_sentence_and_hides_no_other(
 def test_a_report_of_a_folder_leaves_out_a_run_whose_table_is_damaged(tmp_path: Path, capsys):
     run = Run.create(tmp_path / "g", "gains", Settings())
     run.write_table("gains", pd.DataFrame({"id": ["a"], "gain": [0.5]}))  # no ranks
+    ridge = {"kind": "ridge", "neglected": 0.1, "min_curvature": 0.2}
     numbers = {"objective": estimate(0.1), "helps": 1, "parts": 1, "gains": {}}
-    run.write_report({"command": "gains", **numbers, "curvature": {"kind": "ridge"}})
+    run.write_report({"command": "gains", **numbers, "curvature": ridge})
     assert main(["report", str(run.path)]) == 2
-    assert "g must be as its run wrote it" in capsys.readouterr().err
+    assert "g must be as its run wrote it; it is damaged (KeyError('rank'))" in (
+        capsys.readouterr().err
+    )
     assert main(["report", str(tmp_path)]) == 0
     assert "Left out: " in capsys.readouterr().err
 
