@@ -31,7 +31,7 @@ def load_settings(path: Path) -> Settings:
     return parse_settings(resolved(read_yaml(text, str(path)), path.parent), source=str(path))
 
 
-def read_yaml(text: str, source: str) -> dict[str, Any]:
+def read_yaml(text: str, source: str) -> dict[Any, Any]:
     """The sections of a YAML text.
 
     Args:
