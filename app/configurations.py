@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from u2a_core.config import Settings, parse_settings, resolved
+from u2a_core.config import Settings, parse_settings, read_yaml, resolved
 from u2a_core.errors import ConfigError, RunError
 from u2a_core.runs.files import read_json, write_json, writing
 
@@ -96,26 +96,16 @@ def read(text: str, base: Settings, commands: tuple[str, ...]) -> tuple[str | No
             f"Settings must be at most {LONGEST_TEXT:,} characters; got {len(text):,}. "
             "Choose the settings file, not a file of samples."
         )
-    try:
-        tree, raw = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}" if mark else "an unreadable character"
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"Settings must be valid YAML; got, {where}: {reason}.") from error
-    if not isinstance(raw, dict) or tree is None:
-        raise ConfigError(
-            f"Settings must hold sections such as inner: and outer:; got {type(raw).__name__}."
-        )
+    raw = read_yaml(text, "Settings")
     said = re.match(r"# u2a (\w+)", text)
     command = said.group(1) if said and said.group(1) in commands else None
     try:
         return command, applied(base, raw, source="The settings")
     except ConfigError as error:
-        raise _with_lines(error, tree) from error
+        raise _with_lines(error, yaml.compose(text, Loader=yaml.SafeLoader)) from error
 
 
-def _with_lines(error: ConfigError, tree: yaml.Node) -> ConfigError:
+def _with_lines(error: ConfigError, tree: yaml.Node | None) -> ConfigError:
     """The error, told with the lines of the settings that are wrong."""
     cause = error.__cause__
     if not isinstance(cause, ValidationError):
@@ -127,7 +117,7 @@ def _with_lines(error: ConfigError, tree: yaml.Node) -> ConfigError:
     return ConfigError(str(error).replace("The settings:", f"The settings, {lines}:", 1))
 
 
-def _line(tree: yaml.Node, place: tuple[int | str, ...]) -> int:
+def _line(tree: yaml.Node | None, place: tuple[int | str, ...]) -> int:
     """The line on which a setting stands, or else the nearest around it; 0 if the text has none."""
     line, node = 0, tree
     for part in place:

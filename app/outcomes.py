@@ -28,10 +28,7 @@ def _rewarded(report: dict[str, Any]) -> str:
     reward = (report.get("reward") or {}).get("after")
     if reward is None:
         return ""
-    return (
-        f"reward ↑ {reward['mean']:+.3f} [{reward['low']:+.3f}, {reward['high']:+.3f}] "
-        f"(95 %, n = {reward['n']})"
-    )
+    return f"reward ↑ {reward['mean']:+.3f} {table.bounds(reward)} (95 %, n = {reward['n']})"
 
 
 def _gained(report: dict[str, Any]) -> str:

@@ -37,8 +37,7 @@ def page(runs: dict[str, Run], chosen: Run, other: Run | None) -> Iterator[None]
     if report is not None:
         rows = [table.Row(r["method"], r["metrics"], r["ledger"], r["runs"]) for r in report]
     else:
-        kept = table.alike(runs.values(), chosen)
-        rows = _rows([*kept, *_evaluations(kept, chosen)])
+        rows = _rows([*runs.values(), *_evaluations(list(runs.values()), chosen)])
     st.session_state[_SHOWN] = rows
     if rows:
         _table(rows)
@@ -69,8 +68,11 @@ def _evaluations(runs: list[Run], chosen: Run) -> list[Run]:
 
 
 def _rows(runs: list[Run]) -> list[table.Row]:
+    kept = table.usable(runs)
+    for note in kept.notes:
+        st.caption(parts.plain(note))
     try:
-        return table.rows(runs)
+        return table.rows(kept.runs)
     except RunError:  # none has anything to compare
         return []
 
@@ -109,8 +111,8 @@ def _table(rows: list[table.Row]) -> None:
     st.caption(
         f"Mean [95 % interval]{over}; the best mean of each metric in bold; arrows: where better "
         "is.",
-        help="A row is a method: its newest run, B for its own, with those that differ in their "
-        "seed alone. Seconds are wall time"
+        help="A row is a run, with those that differ in their seed alone; where several rows are "
+        "of one method, the first run's folder is told. Seconds are wall time"
         + (
             "; no run here has counted its tokens."
             if uncounted
@@ -170,7 +172,9 @@ def costs() -> None:
         key=f"cost_{cost}", alt=f"Reward of every method against its {cost}, with 95 % intervals",
     )  # fmt: skip
     without = [
-        r["method"] for r in found if not r["ledger"].get(cost) and r["method"] != "Original"
+        r["method"]
+        for r in found
+        if not r["ledger"].get(cost) and not r["method"].startswith(table.ORIGINAL)
     ]
     if without:
         st.caption(f"Without {cost}, so not in the picture: {parts.plain(', '.join(without))}.")

@@ -52,6 +52,7 @@ FLOORS = {
     "serve": 10,
     "options": 10.8,
     "cli": 11,
+    "start": 12,
 }
 """design.md §2; between its floors: what was split off; losses under directional (slopes)."""
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -256,6 +257,12 @@ def test_impossible_weights_are_refused(u2a, tmp_path: Path, weight: str):
         (["reweight", "SCENARIO", "--inner.learning-rate", "inf"], "should be a finite number"),
         (["reweight", "SCENARIO", "--out", "SCENARIO"], "must be a new directory; it is a file"),
         (["gains", "--run"], "must be given a settings file"),
+        (["gains", "SCENARIO", "--resume"], "must be told which run to continue; got no --out"),
+        (["gains", "SCENARIO", "--out", "a" * 300], "must be writable"),
+        (["gains", "--run", "a" * 300], "must be a run directory"),
+        (["table", "a" * 300], "must be made of runs"),
+        (["report", "a" * 300], "must be made of runs"),
+        (["app", "--runs", "a" * 300], "--runs must be a folder"),
         (["demo", "--speed", "9"], "got --speed"),
         (["demo", "--seed", "x"], "--seed"),
         (["demo", "--seed", "3"], "together with --headless"),
@@ -322,6 +329,59 @@ def test_data_tells_faults_by_line_and_exits_2_on_an_unusable_file(u2a, own: Pat
     code, out, _ = u2a("data", config=own)
     assert code == 2
     assert "it is empty" in out
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "told"),
+    [("data", "truth", "truth"), ("baseline", "mixture", "mixture")],
+)
+def test_data_tells_a_missing_file_of_truth_and_of_the_mixture(
+    u2a, own: Path, section: str, field: str, told: str
+):
+    settings = yaml.safe_load(own.read_text(encoding="utf-8"))
+    settings.setdefault(section, {})[field] = "data/nowhere.jsonl"
+    own.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    code, out, _ = u2a("data", config=own)
+    assert code == 2
+    assert told in out and "nowhere.jsonl" in out
+
+
+def test_one_prompt_has_no_interval_and_its_json_is_valid(u2a, own: Path, tmp_path: Path):
+    prompts = own.parent / "data" / "test_prompts.jsonl"
+    prompts.write_text(prompts.read_text(encoding="utf-8").splitlines()[0] + "\n")
+    few = ("--inner.steps", "1", "--objective.max-prompts", "1", "--objective.splits", "0")
+    _, out, err = u2a("unlearn", *few, "--out", tmp_path / "u", "--json", config=own)
+    assert out, err
+    reward = json.loads(out, parse_constant=pytest.fail)["reward"]
+    assert (reward["after"]["low"], reward["difference"]["n"]) == (None, 1)
+    _, told, _ = u2a("unlearn", *few, "--out", tmp_path / "u", "--resume", config=own)
+    assert re.search(r"Reward ↑ after: [+-]\d\.\d{3} \(n = \d+\)", told)
+
+
+def test_a_start_that_failed_does_not_take_its_directory(u2a, own: Path, tmp_path: Path):
+    change(own, "data", truth="data/nowhere.jsonl")
+    out = tmp_path / "g"
+    code, _, err = u2a("gains", "--out", out, config=own)
+    assert "nowhere.jsonl" in sentence(code, err)
+    change(own, "data", truth="")
+    assert u2a("gains", "--out", out, "--resume", "--json", config=own)[0] == 0
+    assert Run.open(out).settings().data.truth == ""
+    assert "must be a new directory" in sentence(*u2a("gains", "--out", out, config=own)[::2])
+
+
+def test_ctrl_c_while_the_command_line_is_loaded_leaves_no_traceback():
+    code = (
+        "import builtins, os, signal\n"
+        "load = builtins.__import__\n"
+        "def interrupted(name, *rest):\n"
+        "    if name == 'u2a_core.options':\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return load(name, *rest)\n"
+        "builtins.__import__ = interrupted\n"
+        "from u2a_core.start import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")  # a shell tells 130
 
 
 @pytest.mark.parametrize("words", [["--help"], ["gains", "--help"]])

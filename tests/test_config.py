@@ -40,6 +40,13 @@ def test_an_empty_section_list_gives_the_defaults(tmp_path: Path):
         ("- a list", "must hold sections"),
         ("inner: [", "must be valid YAML"),
         ("just text", "must hold sections such as model"),
+        ("seed: 2020-99-99", "must be valid YAML; got a value that is not of its kind: month"),
+        ("inner: {steps: !!int abc}", "must be valid YAML; got a value"),
+        ("seed: !!timestamp foo", "must be valid YAML; got a value"),
+        ("seed: !!bool abc", "must be valid YAML; got a value"),
+        ("a: " + "[" * 3000 + "]" * 3000, "must be valid YAML; got too many levels"),
+        ('model: {path: "\\ud800"}', "texts must be whole characters"),
+        ('data: {columns: {retain: {prompt: "\\udc00"}}}', "texts must be whole characters"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, words: str):

@@ -9,13 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from u2a_core import jobs
+from u2a_core.commands import Stopped, Watch, execute
 from u2a_core.config import Settings, load_settings
-from u2a_core.errors import RunError
+from u2a_core.errors import ModelError, RunError
 from u2a_core.runs import ENDED_FROM_OUTSIDE, Run, Workspace
 
 
@@ -232,6 +234,59 @@ def test_a_job_stopped_before_its_process_listens_is_stopped(folder: Path, setti
     run = jobs.launch(folder, "reweight", settings)
     jobs.stop(run)
     until(lambda: run.status().state == "stopped", 20)
+
+
+def full(*_: object, **__: object) -> None:
+    raise RunError("status.json must be writable; got: No space left on device.")
+
+
+def test_a_queued_job_is_cancelled_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = Run.create(tmp_path / "run", "gains", Settings())
+    run.write_status("queued")
+    with subprocess.Popen(["sleep", "60"]) as process:
+        run.lock.assign(process.pid)
+        monkeypatch.setattr(Run, "write_status", full)
+        jobs.stop(run)
+        assert process.wait(10) == -signal.SIGTERM
+
+
+def test_a_stop_on_a_full_disk_ends_at_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = Run.create(tmp_path / "run", "gains", Settings())
+    monkeypatch.setattr(Run, "write_status", full)
+    asked = []
+
+    def body(stopping: Callable[[], bool]) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        asked.append(stopping())
+        raise Stopped("at step 3")
+
+    assert jobs.until_stopped(run, body) is None
+    assert asked == [True]
+
+
+def test_a_launch_on_a_full_disk_leaves_nothing(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Run, "write_status", full)
+    with pytest.raises(RunError, match="No space left"):
+        jobs.launch(tmp_path / "runs", "gains", settings)
+    assert Workspace(tmp_path / "runs").runs() == []
+    assert [path.name for path in (tmp_path / "runs").glob("[!.]*")] == []
+
+
+def test_a_full_disk_does_not_hide_why_a_command_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = Run.create(tmp_path / "run", "gains", Settings())
+
+    def command(*_: object) -> dict[str, Any]:
+        monkeypatch.setattr(Run, "write_status", full)
+        raise ModelError("The model must be there.")
+
+    with pytest.raises(ModelError, match="must be there"):
+        execute(run, Watch(run), command)
 
 
 def test_a_job_outlives_the_process_that_launched_it(folder: Path, scenario: Path):

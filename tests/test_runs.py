@@ -1,16 +1,22 @@
 """The run directory: atomic files, derived status, checkpoints, sentences for what goes wrong."""
 
+import errno
 import json
+import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 import torch
 
 from u2a_core.config import Settings
 from u2a_core.errors import RunError
 from u2a_core.runs import Run, Workspace
+from u2a_core.runs.files import write_json
 from u2a_core.types import Progress
 
 
@@ -24,8 +30,34 @@ def test_settings_come_back_as_they_were(run: Run):
 
 
 def test_a_directory_holds_one_run(run: Run):
+    run.write_table("gains", pd.DataFrame({"id": ["a"]}))
     with pytest.raises(RunError, match="--resume"):
         Run.create(run.path, "reweight", Settings())
+
+
+def test_a_run_that_computed_nothing_may_be_begun_again(run: Run):
+    run.append_progress(Progress("loading model and data", 1, 1, 0.5))
+    run.write_status("failed", "The file of truth must be there.")
+    run.lock.assign(os.getpid())
+    with pytest.raises(RunError, match="holds a run already"):
+        Run.create(run.path, "gains", Settings())  # a process works on it
+    run.lock.file.unlink()
+    again = Run.create(run.path, "gains", Settings(seed=4))
+    assert (again.settings().seed, again.config()["command"]) == (4, "gains")
+    assert again.progress() == []
+    again.append_progress(Progress("scoring samples", 3, 40, 1.0))
+    with pytest.raises(RunError, match="holds a run already"):
+        Run.create(run.path, "gains", Settings())
+
+
+def test_a_folder_of_somebody_elses_is_never_replaced(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(RunError, match="holds a run already"):
+        Run.create(tmp_path, "gains", Settings())
+    run = Run.create(tmp_path / "run", "gains", Settings())
+    (run.path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="holds a run already"):
+        Run.create(run.path, "gains", Settings())
 
 
 def test_a_run_of_another_layout_is_refused(run: Run):
@@ -87,12 +119,74 @@ def test_a_living_process_reads_as_running_and_keeps_others_out(run: Run):
     assert not (run.path / "lock").exists()
 
 
+@pytest.mark.skipif(not psutil.LINUX, reason="elsewhere the system keeps the time of a birth")
+def test_a_step_of_the_clock_kills_no_run(run: Run, monkeypatch: pytest.MonkeyPatch):
+    run.lock.assign(os.getpid(), device="cpu")
+    later = psutil.boot_time() + 5
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: later)
+    assert run.lock.alive
+    assert run.lock.turn() is not None
+
+
+def test_only_one_of_two_processes_at_once_works_on_a_run(run: Run):
+    code = (
+        "import sys, time; from pathlib import Path; from u2a_core.runs.lock import Lock\n"
+        "assign = Lock.assign\n"
+        "def slow(self, pid, **more):\n"
+        "    print('has looked', flush=True); time.sleep(0.5); assign(self, pid, **more)\n"
+        "Lock.assign = slow\n"
+        "with Lock(Path(sys.argv[1])).held():\n"
+        "    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", code, str(run.lock.file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(RunError, match="another is at work"), run.lock.held():
+            pass
+        other.communicate()
+    with run.lock.held():
+        pass
+
+
 def test_progress_comes_back_without_the_half_written_line(run: Run):
     progress = Progress("reweighting", 1, 2, 0.5, {"objective": 0.1})
     run.append_progress(progress)
     with (run.path / "progress.jsonl").open("a") as file:
         file.write('{"stage": "rew')
     assert run.progress() == [progress]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"stage": 5, "step": "x", "total": null, "seconds": "a", "values": 3}',
+        '{"stage": "scoring", "step": 1, "total": 2, "seconds": NaN}',
+        '{"stage": "scoring", "step": 1, "total": 2, "seconds": 1, "values": {"a": "b"}}',
+        "[" * 5000 + "]" * 5000,
+        "null",
+    ],
+)
+def test_a_damaged_line_of_progress_is_skipped(run: Run, line: str):
+    progress = Progress("reweighting", 1, 2, 0.5, {"objective": float("inf")})
+    (run.path / "progress.jsonl").write_text(line + "\n")
+    run.append_progress(progress)
+    assert run.progress() == [progress]
+
+
+def test_a_config_nested_without_end_is_unreadable(run: Run):
+    (run.path / "config.json").write_text('{"a":' * 50_000 + "1" + "}" * 50_000)
+    with pytest.raises(RunError, match="must be readable JSON"):
+        Run.open(run.path)
+    assert Workspace(run.path.parent).unreadable() == ["run"]
+
+
+def test_what_no_json_holds_is_null_in_a_report(run: Run):
+    run.write_report({"command": "reweight", "low": -math.inf, "n": [math.nan, 1]})
+    text = (run.path / "report.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["n"] == [None, 1]
+    (run.path / "report.json").write_text('{"command": "reweight", "low": -Infinity}')
+    assert run.report()["low"] is None  # of an earlier version
 
 
 def test_tables_come_back_as_they_were(run: Run):
@@ -130,6 +224,49 @@ def test_a_full_disk_is_a_sentence_and_leaves_the_last_checkpoint(
     assert found is not None
     assert found[1] == {"step": 1}
     assert sorted(p.name for p in run.path.iterdir()) == ["checkpoint.safetensors", "config.json"]
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (errno.ENOSPC, "Free disk space."),
+        (errno.EROFS, "Change its permissions, or use another folder."),
+        (errno.ENOTDIR, ""),
+    ],
+)
+def test_what_to_do_about_a_failed_write_is_told_by_its_cause(
+    run: Run, code: int, advice: str, monkeypatch: pytest.MonkeyPatch
+):
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "write_text", fails)
+    told = f"{{}} must be writable; got: {os.strerror(code)}."
+    with pytest.raises(RunError) as of_votes:
+        write_json(run.path / "votes.json", {})
+    assert str(of_votes.value) == f"{told.format(run.path / 'votes.json')} {advice}".strip()
+    with pytest.raises(RunError, match="--resume continues from it") as of_run:
+        run.write_report({})
+    assert ("Free disk space" in str(of_run.value)) == (code == errno.ENOSPC)
+
+
+def test_a_run_that_cannot_be_written_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(RunError, match="No space left"):
+        Run.create(tmp_path / "run", "gains", Settings())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_no_file_can_have_is_a_sentence(tmp_path: Path):
+    with pytest.raises(RunError, match="must be a run directory"):
+        Run.open(tmp_path / ("a" * 300))
+    with pytest.raises(RunError, match="must be writable"):
+        Run.create(tmp_path / ("a" * 300), "gains", Settings())
 
 
 def test_a_damaged_checkpoint_is_a_sentence(run: Run):

@@ -1,12 +1,16 @@
 """The results table: rows from runs, the best in bold, exports; splits of a reproduction."""
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from u2a_core import figures, table
+from u2a_core.cli import main
 from u2a_core.config import Settings, parse_settings
 from u2a_core.errors import ConfigError, DataError, RunError
 from u2a_core.report.html import write_html
@@ -79,6 +83,115 @@ def test_seeds_of_a_method_make_one_row_with_an_interval_over_them(tmp_path: Pat
     assert found["high"] - found["mean"] == pytest.approx(4.302652729911275 * 0.1 / 3**0.5)
 
 
+def test_runs_of_other_settings_are_rows_of_their_own(tmp_path: Path):
+    own: dict[str, Any] = {"inner": {"steps": 3}, "model": {"path": str(tmp_path / "0" / "model")}}
+    other = {"inner": {"steps": 30}, "model": {"path": str(tmp_path / "1" / "model")}}
+    runs = [
+        made(tmp_path, "short", "reweight", own, 0.4),
+        made(tmp_path, "long-0", "reweight", other, 0.5),
+        made(tmp_path, "long-1", "reweight", other | {"seed": 1}, 0.7),
+        made(tmp_path, "uniform", "unlearn", own, 0.1),
+    ]
+    found = {row.method: row for row in table.rows(runs)}
+    assert list(found) == ["Original", "NPO", "NPO + U2A (short)", "NPO + U2A (long-0)"]
+    assert found["NPO + U2A (short)"].metrics["reward"] == estimate(0.4)
+    assert found["NPO + U2A (long-0)"].metrics["reward"]["mean"] == pytest.approx(0.6)
+    assert found["NPO + U2A (long-0)"].over == "seeds"
+    pairs = [(d["ours"], d["theirs"]) for d in table.differences(runs)]
+    assert pairs == [("NPO + U2A (short)", "NPO"), ("NPO + U2A (long-0)", "NPO")]
+
+
+def test_originals_of_other_prompts_are_rows_of_their_own(tmp_path: Path):
+    asked = [{"data": {"prompts": f"{name}.jsonl"}} for name in "ab"]
+    runs = [
+        made(tmp_path, "a", "reweight", asked[0], 0.4),
+        made(tmp_path, "b", "unlearn", asked[1], 0.3),
+    ]
+    found = [row.method for row in table.rows(runs)]
+    assert found == ["Original (a)", "Original (b)", "NPO", "NPO + U2A"]
+    assert table.differences(runs) == []  # other prompts: no pair of them is comparable
+    drawn = figures.cost_against_reward(table.as_json(table.rows(runs))["rows"], "light")
+    told = [line.text for line in drawn.layout.annotations]
+    assert told == ["original model (a)", "original model (b)"]
+
+
+def test_one_prompt_has_no_interval_and_is_shown_by_its_mean(tmp_path: Path):
+    run = made(tmp_path, "w", "reweight", {}, 0.5)
+    alone = {"mean": 0.5, "low": -math.inf, "high": math.inf, "n": 4}
+    run.write_report(run.report() | {"reward": {"before": alone, "after": alone}})
+    reward = run.report()["reward"]
+    assert reward["after"] == {"mean": 0.5, "low": None, "high": None, "n": 4}
+    assert table.cell(reward["after"]) == "+0.500"
+    assert table.bounds(reward["after"]) == "[one prompt: no interval]"
+    drawn = figures.rewards(table.rewards_table({"w": run.report()}), "light")
+    assert drawn.layout.title.text.endswith("+0.500")
+    assert all(mark.error_x.array is None for mark in drawn.data)
+    one = {"ours": "a", "theirs": "b", "mean": 0.1, "low": None, "high": None, "n": 1}
+    assert "not clearly ahead of b in reward: difference +0.100 [one" in table.losses([one])[0]
+
+
+DAMAGE: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no objective": lambda report: report.pop("objective"),
+    "no seconds": lambda report: report.pop("seconds"),
+    "a reward of another kind": lambda report: report.update(reward=5),
+    "a mean that is a text": lambda report: report["reward"]["after"].update(mean="x"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_run_is_a_sentence_and_hides_no_other(
+    runs: list[Run], tmp_path: Path, damage: str, capsys
+):
+    report = runs[1].report()
+    DAMAGE[damage](report)
+    (runs[1].path / "report.json").write_text(json.dumps(report))
+    for command in ("table", "report"):
+        assert main([command, str(runs[1].path)]) == 2
+        assert f"{runs[1].path} must be as its run wrote it" in capsys.readouterr().err
+    assert main(["table", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "NPO + U2A" in out and f"{runs[1].path} must be as its run wrote it" in out
+    assert main(["table", str(tmp_path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [row["method"] for row in told["rows"]] == ["Original", "NPO + U2A", "DPO"]
+    assert len(told["left_out"]) == 1
+
+
+def test_a_report_of_a_folder_leaves_out_a_run_whose_table_is_damaged(tmp_path: Path, capsys):
+    run = Run.create(tmp_path / "g", "gains", Settings())
+    run.write_table("gains", pd.DataFrame({"id": ["a"], "gain": [0.5]}))  # no ranks
+    ridge = {"kind": "ridge", "neglected": 0.1, "min_curvature": 0.2}
+    numbers = {"objective": estimate(0.1), "helps": 1, "parts": 1, "gains": {}}
+    run.write_report({"command": "gains", **numbers, "curvature": ridge})
+    assert main(["report", str(run.path)]) == 2
+    assert "g must be as its run wrote it; it is damaged (KeyError('rank'))" in (
+        capsys.readouterr().err
+    )
+    assert main(["report", str(tmp_path)]) == 0
+    assert "Left out: " in capsys.readouterr().err
+
+
+def test_a_run_of_settings_that_are_no_more_is_left_out_of_its_folder(
+    runs: list[Run], tmp_path: Path, capsys
+):
+    config = runs[0].config()
+    config["settings"]["baseline"]["method"] = "rlhf"
+    (runs[0].path / "config.json").write_text(json.dumps(config))
+    assert main(["table", str(tmp_path)]) == 0
+    assert "baseline.method" in capsys.readouterr().out
+
+
+def test_runs_without_a_reward_are_counted_and_every_interval_has_its_n(
+    runs: list[Run], tmp_path: Path, capsys
+):
+    bare = made(tmp_path, "bare", "unlearn", {"inner": {"method": "ga"}}, 0.1)
+    bare.write_report(bare.report() | {"reward": {}})
+    assert main(["table", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "1 run without a reward on test prompts left out." in out
+    assert out.count("n = 4") == 4
+
+
 def test_the_best_of_a_metric_goes_by_its_direction():
     rows = [
         table.Row("a", {"reward": estimate(0.1), "asr_a": estimate(0.1)}),
@@ -118,8 +231,6 @@ def test_nothing_to_compare_is_a_sentence(tmp_path: Path):
 
 
 def test_the_command_exports_every_form(runs: list[Run], tmp_path: Path, capsys):
-    from u2a_core.cli import main
-
     files = {kind: tmp_path / f"t.{kind}" for kind in ("csv", "latex", "markdown", "html")}
     words = [word for kind, file in files.items() for word in (f"--{kind}", str(file))]
     assert main(["table", *(str(run.path) for run in runs), *words, "--json"]) == 0

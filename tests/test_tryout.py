@@ -1,5 +1,6 @@
 """A prompt tried on two models: streamed replies, the device given back, ends that lose nothing."""
 
+import json
 import os
 import shutil
 import threading
@@ -103,6 +104,8 @@ def test_an_empty_prompt_is_refused_and_damaged_requests_hide_no_other(desk: Des
     asked = ask(desk)
     (desk.folder / "0.json").write_text("{")
     (desk.folder / "1.json").write_text('{"sides": [], "odd": 1}')
+    odd = json.loads((desk.folder / f"{asked.id}.json").read_text()) | {"prompt": 5}
+    (desk.folder / "2.json").write_text(json.dumps(odd))
     answered(desk)
     assert desk.tries() == [asked]
     assert desk.outcome(asked).done

@@ -124,9 +124,16 @@ def _open_run(command: str, place: Place, settings: Settings) -> Run:
     """The run directory of a call: new, or continued with --resume."""
     from u2a_core.runs import Run
 
+    if place.resume and place.out is None:
+        raise ConfigError(
+            "--resume must be told which run to continue; got no --out. Add --out DIR."
+        )
     path = place.out or Path("runs") / f"{command}-{time.strftime('%m%d-%H%M%S')}"
-    if not place.resume:
-        return Run.create(path, command, settings)
+    run = Run(path)
+    if not place.resume or run.vacant:
+        run = Run.create(path, command, settings)
+        run.lock.assign(os.getpid())  # nobody else takes the directory while torch is loaded
+        return run
     run = Run.open(path)
     if run.config()["command"] != command or run.settings() != settings:
         raise RunError(
@@ -145,11 +152,10 @@ def _execute(run: Run, *, as_json: bool) -> int:
         with report.ProgressBars() as bars:
             return jobs.compute(run, stopping, bars.show)
 
-    result = jobs.until_stopped(run, body)
-    if result is None:
+    if jobs.until_stopped(run, body) is None:
         return STOPPED
     if as_json:
-        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+        sys.stdout.write(json.dumps(run.report(), indent=2, allow_nan=False) + "\n")
     else:
         report.show(run)
     return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import time
@@ -61,7 +62,11 @@ def launch(
             if _same(run, command, settings):
                 return run
         run = Run.create(_free(folder, _name(command, settings)), command, settings)
-        _begin(run, env)
+        try:
+            _begin(run, env)
+        except RunError:  # no room for its first word: nothing of it is left
+            shutil.rmtree(run.path, ignore_errors=True)
+            raise
         return run
 
 
@@ -111,11 +116,10 @@ def stop(run: Run) -> None:
     if worker is None:
         return
     if run.status().state == "queued":  # it may not listen yet, and has nothing to lose
-        run.write_status("stopping")
-    try:
+        with contextlib.suppress(RunError):  # a full disk: it must stop all the same
+            run.write_status("stopping")
+    with contextlib.suppress(psutil.NoSuchProcess):
         worker.send_signal(signal.SIGTERM)
-    except psutil.NoSuchProcess:
-        return
 
 
 def work(run: Run) -> bool:
@@ -135,10 +139,10 @@ def work(run: Run) -> bool:
     except U2AError as error:
         worker = run.lock.worker()
         if worker is None or worker.pid == os.getpid():  # else another works here, undisturbed
-            run.write_status("failed", str(error), type(error).__name__)
+            run.last_word("failed", str(error), type(error).__name__)
         raise
     if result is None and run.status().state != "stopped":
-        run.write_status("stopped", "before it began")
+        run.last_word("stopped", "before it began")
     return result is not None
 
 
@@ -174,8 +178,9 @@ def until_stopped(
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
-        run.write_status("stopping")
-        sys.stderr.write("u2a: stopping at the next step; once more stops at once.\n")
+        with contextlib.suppress(RunError, OSError):  # on a full disk it stops without a word
+            run.write_status("stopping")
+            sys.stderr.write("u2a: stopping at the next step; once more stops at once.\n")
 
     previous = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
     from u2a_core.commands import Stopped  # torch comes with it, seconds after the signals
@@ -192,7 +197,8 @@ def until_stopped(
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    sys.stderr.write(f"u2a: stopped {why}; continue with --out {run.path} --resume.\n")
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"u2a: stopped {why}; continue with --out {run.path} --resume.\n")
     return None
 
 

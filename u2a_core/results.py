@@ -89,10 +89,14 @@ def write_path(run: Run, experiment: Experiment, state: UnlearnState) -> None:
 def auc_facts(gains: Mapping[str, Any], truth: np.ndarray) -> dict[str, Any]:
     """How well each named column of gains tells real negatives from mislabelled ones.
 
+    Nothing where all negatives are real, or all mislabelled.
+
     Args:
         gains: name → (n,) gains.
         truth: (n,) True where a sample is mislabelled.
     """
+    if truth.all() or not truth.any():
+        return {}
     found = {name: metrics.auc(np.asarray(values), ~truth) for name, values in gains.items()}
     return {
         **{f"auc_{name}": estimate.mean for name, estimate in found.items()},

@@ -28,8 +28,16 @@ def serve(place: Place) -> NoReturn:
     """Replaces this process by Streamlit's server; Ctrl-C ends it, jobs go on.
 
     Raises:
-        ConfigError: if the port is taken.
+        ConfigError: if the port is taken, or the folder of runs cannot be.
     """
+    try:
+        place.runs.stat()
+    except FileNotFoundError:  # it will be made
+        pass
+    except OSError as error:
+        raise ConfigError(
+            f"--runs must be a folder, or one that can be made; got {error.strerror}: {place.runs}."
+        ) from error
     port = free_port(place.port)
     main = Path(__file__).resolve().parents[1] / "app" / "main.py"
     options = {

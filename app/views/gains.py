@@ -18,7 +18,7 @@ from app import (
     urlstate,
 )
 from app.gain_table import Gains
-from u2a_core import figures
+from u2a_core import figures, table
 from u2a_core.runs import Run, reviews, slices
 
 
@@ -94,7 +94,7 @@ def _numbers(run: Run, gains: Gains) -> None:
     if "mean" in found:
         parts.number(
             row, "Objective J ↑", f"{found['mean']:+.3f}",
-            f"[{found['low']:+.3f}, {found['high']:+.3f}], n = {found['n']}",
+            f"{table.bounds(found)}, n = {found['n']}",
             help="at the original model: mean over n prompts, with its 95 % interval",
         )  # fmt: skip
     else:

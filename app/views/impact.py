@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app import forms, launching, parts, project, runview, selection, slice_bar, texts, urlstate
-from u2a_core import figures
+from u2a_core import figures, table
 from u2a_core.config import parse_settings
 from u2a_core.errors import U2AError
 from u2a_core.runs import Run, slices
@@ -255,8 +255,8 @@ def _agreement(run: Run, name: str) -> None:
     with st.expander("Agreement at every weight, with 95 % intervals over samples"):
         st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Agreement at every weight")
         st.caption(
-            f"J: {report['objective']['mean']:+.3f} [{report['objective']['low']:+.3f}, "
-            f"{report['objective']['high']:+.3f}] over n = {report['objective']['n']} prompts, "
+            f"J: {report['objective']['mean']:+.3f} {table.bounds(report['objective'])} "
+            f"over n = {report['objective']['n']} prompts, "
             f"{report['objective_kind']}; its rounding error is {report['rounding']:.1g}."
         )
     with st.container(horizontal=True):

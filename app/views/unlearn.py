@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app import export_menu, parts, results, runview, unlearn_form
-from u2a_core import figures, jobs
+from u2a_core import figures, jobs, table
 from u2a_core.errors import RunError
 from u2a_core.runs import Run
 
@@ -73,7 +73,7 @@ def _outcome(run: Run, name: str) -> None:
     if reward:
         st.success(
             f"Reward on the test prompts changed by {reward['mean']:+.3f} "
-            f"[{reward['low']:+.3f}, {reward['high']:+.3f}] (95 %, n = {reward['n']} prompts)."
+            f"{table.bounds(reward)} (95 %, n = {reward['n']} prompts)."
         )
     st.page_link(
         "views/compare.py", label="Compare replies before and after", icon=":material/compare:",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from u2a_core.commands.shortage import shortage_told
 from u2a_core.models import hide_loading_bars
 from u2a_core.runs import Run
+from u2a_core.runs.files import finite
+from u2a_core.runs.journal import LOADING
 from u2a_core.types import Batch, Estimate, Progress
 
 if TYPE_CHECKING:
@@ -68,9 +69,9 @@ def load(settings: Settings, watch: Watch) -> Experiment:
     """The experiment that the settings name."""
     from u2a_core.experiment import load_experiment
 
-    watch.tell("loading model and data", 0, 1)
+    watch.tell(LOADING, 0, 1)
     watch.last = load_experiment(settings, watch.last)
-    watch.tell("loading model and data", 1, 1)
+    watch.tell(LOADING, 1, 1)
     return watch.last
 
 
@@ -88,7 +89,7 @@ def finish(
 
         report["data"] = describe(experiment) | facts.get("data", {})
         report["warnings"] = [*experiment.warnings, *facts.get("warnings", [])]
-    report = cast("dict[str, Any]", json.loads(json.dumps(report, default=_plain)))
+    report = cast("dict[str, Any]", finite(report, plain=_plain))
     run.write_report(report)
     return report
 
@@ -116,12 +117,12 @@ def execute(run: Run, watch: Watch, command: Command) -> dict[str, Any]:
             with shortage_told():
                 return command(run, run.settings(), watch)
         except Stopped as stop:
-            run.write_status("stopped", str(stop))
+            run.last_word("stopped", str(stop))
             raise
         except KeyboardInterrupt:
-            run.write_status("stopped", "at once")
+            run.last_word("stopped", "at once")
             raise
         except BaseException as error:
             kind = type(error).__name__
-            run.write_status("failed", str(error) or kind, kind)
+            run.last_word("failed", str(error) or kind, kind)
             raise

@@ -9,7 +9,7 @@ from u2a_core.config.problem import (
     ObjectiveSettings,
     OuterSettings,
 )
-from u2a_core.config.reading import load_settings, override, parse_settings
+from u2a_core.config.reading import load_settings, override, parse_settings, read_yaml
 from u2a_core.config.settings import DataSettings, ModelSettings, Settings
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "load_settings",
     "override",
     "parse_settings",
+    "read_yaml",
     "resolved",
     "there",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from u2a_core.config.paths import resolved
 from u2a_core.config.section import Section
@@ -24,17 +25,40 @@ def load_settings(path: Path) -> Settings:
         ConfigError: if the file is missing or a setting is wrong; names the setting.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} must be a readable YAML file; got {error}.") from error
+    return parse_settings(resolved(read_yaml(text, str(path)), path.parent), source=str(path))
+
+
+def read_yaml(text: str, source: str) -> dict[Any, Any]:
+    """The sections of a YAML text.
+
+    Args:
+        text: of a settings file.
+        source: what an error calls it.
+
+    Raises:
+        ConfigError: if it is no YAML, a value is not what it says it is, or there is no section.
+    """
+    try:
+        raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path} must be valid YAML; got: {reason}.") from error
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}" if mark else "an unreadable character"
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{source} must be valid YAML; got, {where}: {reason}.") from error
+    except (ValueError, TypeError, AttributeError, LookupError) as error:  # by its constructors
+        raise ConfigError(
+            f"{source} must be valid YAML; got a value that is not of its kind: {error}."
+        ) from error
+    except RecursionError as error:
+        raise ConfigError(f"{source} must be valid YAML; got too many levels.") from error
     if not isinstance(raw, dict):
         raise ConfigError(
-            f"{path} must hold sections such as model: and data:; got {type(raw).__name__}."
+            f"{source} must hold sections such as model: and data:; got {type(raw).__name__}."
         )
-    return parse_settings(resolved(raw, path.parent), source=str(path))
+    return raw
 
 
 def override(settings: Settings, words: Sequence[str]) -> Settings:
@@ -65,9 +89,17 @@ def override(settings: Settings, words: Sequence[str]) -> Settings:
 def parse_settings(raw: dict[str, Any], *, source: str) -> Settings:
     """Settings from plain data; errors name the setting and the source."""
     try:
-        return Settings.model_validate(raw)
+        found = Settings.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(validation_message(error, source)) from error
+    try:
+        found.model_dump_json()
+    except PydanticSerializationError as error:
+        raise ConfigError(
+            f"{source}: texts must be whole characters; got half of one (a surrogate, as \\ud800). "
+            "Write the character itself."
+        ) from error
+    return found
 
 
 def validation_message(error: ValidationError, source: str) -> str:

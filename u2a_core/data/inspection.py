@@ -122,6 +122,7 @@ class Inspection:
 def inspect_data(
     settings: DataSettings,
     evaluation: EvaluationSettings | None = None,
+    mixture: str = "",
     remarks: Callable[[SetName, str, Remark], object] | None = None,
 ) -> Inspection:
     """A report per file that the settings name, the negatives first; each is read once.
@@ -129,10 +130,11 @@ def inspect_data(
     Args:
         settings: that name the files.
         evaluation: that name those of an evaluation.
+        mixture: of a baseline.
         remarks: takes set, path and remark of all records that are not used, or look odd.
     """
     reports, apart = [], dict[SetName, Keys]()
-    for name, path in _named(settings, evaluation or EvaluationSettings()):
+    for name, path in _named(settings, evaluation or EvaluationSettings(), mixture):
 
         def sink(remark: Remark, name: SetName = name, path: str = path) -> None:
             if remarks is not None:
@@ -150,13 +152,17 @@ def inspect_data(
     return Inspection(tuple(reports), tuple(overlaps(apart)))
 
 
-def _named(settings: DataSettings, evaluation: EvaluationSettings) -> Iterator[tuple[SetName, str]]:
+def _named(
+    settings: DataSettings, evaluation: EvaluationSettings, mixture: str
+) -> Iterator[tuple[SetName, str]]:
     data: tuple[SetName, ...] = (
         "negatives", "preferences", "retain", "objective_prompts", "prompts"
     )  # fmt: skip
     for name in data:
         if getattr(settings, name) or name == "negatives":
             yield name, getattr(settings, name)
+    if mixture:
+        yield "mixture", mixture
     for name in EVALUATED:
         path = getattr(evaluation, name)
         if path and not there(Path(path) / "config.json"):  # a reference may be a run

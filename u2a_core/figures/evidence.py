@@ -228,7 +228,8 @@ def cost_against_reward(
         return figure
     for row in drawn:
         found, label = row["metrics"]["reward"], literal(row["method"])
-        symbol, colour, _ = identity(row["method"].replace(" + ", "-").replace(",", "-"), mode)
+        method = row["method"].partition(" (")[0]  # without the folder of its first run
+        symbol, colour, _ = identity(method.replace(" + ", "-").replace(",", "-"), mode)
         known = found["low"] is not None
         figure.add_scatter(
             x=[row["ledger"][cost]], y=[found["mean"]], mode="markers", showlegend=False,
@@ -241,7 +242,9 @@ def cost_against_reward(
             hovertemplate=f"{label}<br>{name} %{{x:,.0f}}, reward %{{y:+.3f}}<extra></extra>",
         )  # fmt: skip
     _names(figure, drawn, cost)
-    rewarded = [r for r in rows if "reward" in r["metrics"] and r["method"] != "Original"]
+    rewarded = [
+        r for r in rows if "reward" in r["metrics"] and not r["method"].startswith("Original")
+    ]
     some = "" if len(drawn) >= len(rewarded) else f" of the {len(drawn)} with known {cost}"
     best = max(drawn, key=lambda row: row["metrics"]["reward"]["mean"])
     _original_line(figure, rows, mode)
@@ -276,9 +279,9 @@ def _names(figure: go.Figure, drawn: Sequence[dict[str, Any]], cost: str) -> Non
 def _original_line(figure: go.Figure, rows: Sequence[dict[str, Any]], mode: Mode) -> None:
     """The reward before anything is unlearned."""
     for row in rows:
-        if row["method"] == "Original" and "reward" in row["metrics"]:
+        if row["method"].startswith("Original") and "reward" in row["metrics"]:
             figure.add_hline(
                 y=row["metrics"]["reward"]["mean"], line_dash="dash", line_width=1.5,
-                line_color=METHODS[mode][""], annotation_text="original model",
-                annotation_position="bottom right",
+                line_color=METHODS[mode][""], annotation_position="bottom right",
+                annotation_text=literal(row["method"].replace("Original", "original model")),
             )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -115,33 +116,38 @@ def rewards(rows: pd.DataFrame, mode: Mode) -> go.Figure:
     """Mean reward of each model with its 95 % interval.
 
     Args:
-        rows: name, mean, low, high, n.
+        rows: name, mean, low, high, n; without low and high where one prompt has no interval.
         mode: light or dark.
     """
-    best = rows.sort_values("mean")[["name", "mean", "low", "high"]].iloc[-1].tolist()
-    best[0] = literal(str(best[0]))
+    best = rows.sort_values("mean").to_dict("records")[-1]
     figure = frame(
         mode,
-        title="Highest: {} {:+.3f} [{:+.3f}, {:+.3f}]".format(*best),
+        title=f"Highest: {literal(str(best['name']))} {best['mean']:+.3f} {_bounds(best)}".strip(),
         x="reward ↑ (mean, 95 % interval)",
         y="",
         height=max(220, 110 + 32 * len(rows)),
     ).update_layout(margin_t=40)
     for row in rows.to_dict("records"):
         symbol, colour, _ = identity(str(row["name"]), mode)
+        bounds = _bounds(row)
+        told = f"95 % {bounds}" if bounds else "no interval"
         figure.add_scatter(
             x=[row["mean"]], y=[literal(str(row["name"]))], mode="markers", showlegend=False,
             marker={"color": colour, "symbol": symbol, "size": 11},
             error_x={
                 "array": [row["high"] - row["mean"]], "arrayminus": [row["mean"] - row["low"]],
                 "color": colour, "thickness": 2, "width": 5,
-            },
-            hovertemplate=f"%{{y}}: %{{x:+.3f}}<br>95 % [{row['low']:+.3f}, {row['high']:+.3f}], "
-            f"n = {row['n']}<extra></extra>",
+            } if bounds else None,
+            hovertemplate=f"%{{y}}: %{{x:+.3f}}<br>{told}, n = {row['n']}<extra></extra>",
         )  # fmt: skip
     return figure.update_layout(
         xaxis_zeroline=True, yaxis={"autorange": "reversed", "zeroline": False}
     )
+
+
+def _bounds(row: Mapping[Any, Any]) -> str:
+    """`[+0.390, +0.560]`; empty where there is no interval."""
+    return "" if pd.isna(row["low"]) else f"[{row['low']:+.3f}, {row['high']:+.3f}]"
 
 
 def _rise(histories: Mapping[str, pd.DataFrame]) -> str:

@@ -13,11 +13,20 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from u2a_core.data import DataReport, Inspection, Remark, inspect_data, replace_file
+from u2a_core.data import (
+    DataReport,
+    Inspection,
+    Remark,
+    inspect_data,
+    load_negatives,
+    load_truth,
+    replace_file,
+)
+from u2a_core.errors import DataError
 from u2a_core.runs.files import writing
 
 if TYPE_CHECKING:
-    from u2a_core.config import SetName, Settings
+    from u2a_core.config import DataSettings, SetName, Settings
     from u2a_core.models import Rendered
 
 
@@ -37,6 +46,7 @@ class DataOptions:
 def show_data(settings: Settings, options: DataOptions) -> int:
     """`u2a data`: 0 if every file is usable, else 2."""
     found = _inspected(settings, options.faults)
+    truth = _truth(settings.data) if not found.files[0].error else ""
     shown: list[Rendered] = []
     if options.preview and settings.model.path:
         from u2a_core.models import render
@@ -45,13 +55,14 @@ def show_data(settings: Settings, options: DataOptions) -> int:
     if options.json:
         facts: dict[str, Any] = {
             "files": [report.as_dict() for report in found.files],
+            "truth": truth,
             "overlaps": [overlap._asdict() for overlap in found.overlaps],
             "preview": [dataclasses.asdict(sample) for sample in shown],
         }
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
     else:
-        _show(Console(), found, shown)
-    return 2 if any(report.error for report in found.files) else 0
+        _show(Console(), found, shown, truth)
+    return 2 if truth or any(report.error for report in found.files) else 0
 
 
 def _inspected(settings: Settings, faults: Path | None) -> Inspection:
@@ -61,7 +72,7 @@ def _inspected(settings: Settings, faults: Path | None) -> Inspection:
         RunError: if the file cannot be written.
     """
     if faults is None:
-        return inspect_data(settings.data, settings.evaluation)
+        return inspect_data(settings.data, settings.evaluation, settings.baseline.mixture)
     found: list[Inspection] = []
 
     def write(beside: Path) -> None:
@@ -79,16 +90,32 @@ def _inspected(settings: Settings, faults: Path | None) -> Inspection:
                 else:
                     table.writerow(row)
 
-            found.append(inspect_data(settings.data, settings.evaluation, keep))
+            mixture = settings.baseline.mixture
+            found.append(inspect_data(settings.data, settings.evaluation, mixture, keep))
 
     with writing(faults):
         replace_file(faults, write)
     return found[0]
 
 
-def _show(console: Console, found: Inspection, shown: list[Rendered]) -> None:
+def _truth(data: DataSettings) -> str:
+    """What is wrong with the file of truth; empty if nothing is, or there is none."""
+    if not data.truth:
+        return ""
+    try:
+        columns = data.columns_of("negatives")
+        negatives = load_negatives(data.negatives, columns=columns, on_fault="skip")
+        load_truth(data.truth, [sample.id for sample in negatives.samples])
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _show(console: Console, found: Inspection, shown: list[Rendered], truth: str) -> None:
     for report in found.files:
         _show_file(console, report)
+    if truth:
+        console.print(f"[bold]truth[/bold]\n  [red]{escape(truth)}[/red]", soft_wrap=True)
     for overlap in found.overlaps:
         console.print(f"[yellow]{escape(overlap.sentence)}[/yellow]", soft_wrap=True)
     for sample in shown:

@@ -16,14 +16,14 @@ from rich.table import Table
 
 from u2a_core import table
 from u2a_core.data import replace_file
+from u2a_core.errors import RunError
 from u2a_core.metrics import METRICS
 from u2a_core.report.html import write_html
+from u2a_core.runs import Run
 from u2a_core.runs.files import writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from u2a_core.runs import Run
 
 
 def interval(estimate: dict[str, Any]) -> str:
@@ -85,9 +85,9 @@ class TableOptions:
 
 def results_table(options: TableOptions) -> int:
     """`u2a table`: the rows of all named runs, shown and exported."""
-    runs = [run for folder in options.runs for run in table.comparable(folder)]
-    rows, differences = table.rows(runs), table.differences(runs)
-    report = table.as_json(rows) | {"differences": differences}
+    kept = table.usable(run for folder in options.runs for run in _runs(folder))
+    rows, differences = table.rows(kept.runs), table.differences(kept.runs)
+    report = table.as_json(rows) | {"differences": differences, "left_out": kept.notes}
     exports: tuple[tuple[Path | None, Callable[[], str]], ...] = (
         (options.csv, lambda: table.frame(rows).to_csv(index=False)),
         (options.latex, lambda: table.latex(rows)),
@@ -100,10 +100,20 @@ def results_table(options: TableOptions) -> int:
         notes = table.losses(differences)
         write_html(options.html, "U2A results", report | {"notes": notes})
     if options.json:
-        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+        sys.stdout.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
     else:
         show_rows(Console(), rows)
+        for note in kept.notes:
+            Console().print(note, style="dim", markup=False, soft_wrap=True)
     return 0
+
+
+def _runs(folder: Path) -> list[Run]:
+    """The runs of a folder; one that was named itself must be whole."""
+    found = table.comparable(folder)
+    if Run(folder).exists and (damaged := table.usable(found).damaged):
+        raise RunError(damaged[0])
+    return found
 
 
 def _write(path: Path, text: str) -> None:
@@ -117,17 +127,28 @@ def show_rows(console: Console, rows: Sequence[table.Row]) -> None:
     view = Table(box=SIMPLE, title="Mean and 95 % interval; the best of each metric in bold")
     for name in head:
         view.add_column(name, justify="left" if name == "method" else "right")
+    body = [
+        _sized(row, cells, table.shown_metrics(rows)) for row, cells in zip(rows, body, strict=True)
+    ]
     for cells in body:
-        view.add_row(*(cell if cell.startswith("[bold]") else escape(cell) for cell in cells))
+        view.add_row(*cells)
     if view.__rich_measure__(console, console.options).minimum <= console.width:
         console.print(view)
         return
     for cells in body:
-        console.print(f"[bold]{escape(cells[0])}[/bold]")
+        console.print(f"[bold]{cells[0]}[/bold]")
         for name, cell in zip(head[1:], cells[1:], strict=True):
             if cell != "–":
-                marked = cell if cell.startswith("[bold]") else escape(cell)
-                console.print(f"  {escape(name)}: {marked}")
+                console.print(f"  {escape(name)}: {cell.replace(chr(10), ', ')}")
+
+
+def _sized(row: table.Row, cells: Sequence[str], metrics: Sequence[str]) -> list[str]:
+    """The cells as the terminal shows them, a metric with its n on a second line."""
+    shown = [cell if cell.startswith("[bold]") else escape(cell) for cell in cells]
+    for place, metric in enumerate(metrics, start=1):
+        if metric in row.metrics:
+            shown[place] += f"\n[dim]n = {row.metrics[metric]['n']}[/dim]"
+    return shown
 
 
 def show_reproduction(console: Console, run: Run, report: dict[str, Any]) -> None:

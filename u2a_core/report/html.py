@@ -23,7 +23,8 @@ def write_html(path: Path, title: str, report: dict[str, Any], ablation: Run | N
     Args:
         path: of the file.
         title: its heading.
-        report: rows as `table.as_json` has them; differences, missing, notes, paper where known.
+        report: rows as `table.as_json` has them; differences, missing, notes, left_out, paper where
+            known.
         ablation: a finished ablation to show, too.
     """
     write_document(path, title, [_facts(report), *results(report), *_ablation(ablation)])
@@ -37,6 +38,7 @@ def results(report: dict[str, Any]) -> list[str]:
     """
     rows = [Row(r["method"], r["metrics"], r["ledger"], r["runs"]) for r in report["rows"]]
     parts = ["<h2>Methods</h2>", _table(rows), _definitions(rows, report.get("missing", {}))]
+    parts += [quiet(note) for note in report.get("left_out", [])]
     parts += listing("Comparisons that U2A does not win", report.get("notes", []))
     parts += listing("What sets share that should be apart", report.get("overlaps", []))
     if report.get("differences"):

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from u2a_core.report.evaluation import show_evaluation
 from u2a_core.report.evidence import interval, show_ablation, show_reproduction
+from u2a_core.runs.files import whole
 
 if TYPE_CHECKING:
     from u2a_core.runs import Run
@@ -23,9 +24,16 @@ _SHOWN_REPLIES = 6
 
 
 def show(run: Run) -> None:
-    """A finished run, as tables on stdout."""
-    console = Console()
-    report = run.report()
+    """A finished run, as tables on stdout.
+
+    Raises:
+        RunError: if it is not finished, or damaged.
+    """
+    with whole(run.path):
+        _show(Console(), run, run.report())
+
+
+def _show(console: Console, run: Run, report: dict[str, Any]) -> None:
     views = {
         "gains": _show_gains,
         "impact": _show_impact,
@@ -105,7 +113,7 @@ def _show_descent(console: Console, run: Run, report: dict[str, Any]) -> None:
         console.print(_curvature_line(report["curvature"]))
     if "weight_on_mislabelled" in report:
         console.print(f"Weight on mislabelled samples: {report['weight_on_mislabelled']:.3f}.")
-    if "gains" in report:
+    if report.get("gains"):
         console.print(_auc_line(report["gains"]))
     if report["reward"]:
         for name, estimate in report["reward"].items():

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pandas as pd
 
 from u2a_core import figures, table
-from u2a_core.errors import RunError
+from u2a_core.errors import U2AError
 from u2a_core.metrics import METRICS
 from u2a_core.report.document import Texts, cells, columns, grid, listing, picture, quiet, text_cell
 from u2a_core.report.words import COLOURS, word_diff
+from u2a_core.runs.files import whole
 
 if TYPE_CHECKING:
     from u2a_core.runs import Run
@@ -36,20 +37,20 @@ def section(run: Run, name: str, texts: Texts) -> str:
     """
     parts = [f"<h2>{html.escape(name)}</h2>"]
     try:
-        report, config = run.report(), run.config()
-        kind = config["command"]
-        parts.append(
-            quiet(
-                f"u2a {kind}, begun {config.get('created', 'at an unknown time')}, "
-                f"{report.get('seconds', 0):.0f} s."
+        with whole(run.path):
+            report, config = run.report(), run.config()
+            kind = config["command"]
+            parts.append(
+                quiet(
+                    f"u2a {kind}, begun {config.get('created', 'at an unknown time')}, "
+                    f"{report.get('seconds', 0):.0f} s."
+                )
             )
-        )
-        parts += [_warning(text) for text in report.get("warnings", [])]
-        parts += _KINDS.get(kind, _other)(run, report, texts)
-        parts += listing("What the run notes", report.get("notes", []))
-    except (RunError, KeyError, TypeError, ValueError) as error:
-        why = str(error) if isinstance(error, RunError) else f"it is damaged ({error!r})"
-        parts.append(_warning(f"The rest of this run cannot be shown: {why}"))
+            parts += [_warning(text) for text in report.get("warnings", [])]
+            parts += _KINDS.get(kind, _other)(run, report, texts)
+            parts += listing("What the run notes", report.get("notes", []))
+    except U2AError as error:
+        parts.append(_warning(f"The rest of this run cannot be shown: {error}"))
     return "<section>" + "\n".join(parts) + "</section>"
 
 

@@ -6,13 +6,14 @@ import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
 from u2a_core import figures, table
-from u2a_core.errors import RunError
+from u2a_core.config import there
+from u2a_core.errors import RunError, U2AError
 from u2a_core.report.document import Texts, cells, document, grid, picture, quiet, write_document
 from u2a_core.report.html import results
 from u2a_core.report.runs import show
@@ -45,12 +46,22 @@ def write_report(options: ReportOptions) -> int:
         raise RunError("A report must be made of runs; got none. u2a report RUN... --html FILE")
     if options.html is None:
         for run in runs:
-            show(run)
+            _show(run, named=run.path in options.runs)
         return 0
     made = pages(named(runs), lambda run: _texts(run, options.texts))
     write_document(options.html, TITLE, made)
     Console().print(f"Report: {options.html}", markup=False, soft_wrap=True)
     return 0
+
+
+def _show(run: Run, *, named: bool) -> None:
+    """A run in the terminal; one that is damaged is told, and fails the command if it was named."""
+    try:
+        show(run)
+    except U2AError as error:
+        if named:
+            raise
+        Console(stderr=True).print(f"Left out: {error}", markup=False, soft_wrap=True)
 
 
 def report_text(
@@ -92,7 +103,7 @@ def _told(make: Callable[[], list[str]]) -> list[str]:
     """A part; of a run that is damaged a sentence, and the other parts stand."""
     try:
         return make()
-    except RunError as error:
+    except U2AError as error:
         return [quiet(str(error))]
 
 
@@ -108,7 +119,7 @@ def named(runs: list[Run]) -> dict[str, Run]:
 
 def _finished(folder: Path) -> list[Run]:
     """A run, the arms of a demo, or the finished runs of a folder."""
-    if not folder.is_dir():
+    if not (there(folder) and folder.is_dir()):
         raise RunError(f"A report must be made of runs or folders of runs; {folder} is none.")
     if not Run(folder).exists:
         return [run for run in Workspace(folder).runs() if run.finished]
@@ -125,23 +136,14 @@ def _texts(run: Run, wanted: str) -> Texts:
 
 def _results(runs: list[Run]) -> list[str]:
     """Methods by metrics, of the runs that can be compared."""
-    comparable = [run for run in runs if run.config()["command"] in table.DESCENTS]
-    if not comparable:
+    if not any(run.config()["command"] in table.DESCENTS for run in runs):
         return []
-    kept = table.alike(comparable, comparable[0])
-    measured = [run for run in runs if run.config()["command"] == "evaluate"]
-    try:
-        rows = table.rows([*kept, *measured])
-    except RunError as error:  # nothing was measured
-        return [quiet(str(error))]
-    left = len(comparable) - len(kept)
-    note = f"{left} runs of the same methods with other settings are not in this table."
-    differences = table.differences(kept)
-    found: dict[str, Any] = table.as_json(rows) | {
-        "differences": differences,
-        "notes": table.losses(differences),
-    }
-    return [*results(found), *([quiet(note)] if left else [])]
+    kept = table.usable(runs)
+    rows, differences = table.rows(kept.runs), table.differences(kept.runs)
+    return results(
+        table.as_json(rows)
+        | {"differences": differences, "notes": table.losses(differences), "left_out": kept.notes}
+    )
 
 
 def _rewards(runs: Mapping[str, Run]) -> list[str]:

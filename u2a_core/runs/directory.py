@@ -3,7 +3,7 @@
     config.json     command, settings, versions, hashes: written first, never changed
     progress.jsonl  one `Progress` a line, append-only
     status.json     the last word of the process: running, stopping, stopped, failed, finished
-    lock            pid and start time of the process that works here
+    lock            pid and birth of the process that works here
     log.txt         what the process of a job says
     checkpoint.safetensors   enough to continue to the same result; replaced as a whole
     tables/*.parquet, model/
@@ -29,11 +29,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
-from u2a_core.config import Settings, parse_settings, resolved
+from u2a_core.config import Settings, parse_settings, resolved, there
 from u2a_core.data import fingerprint, replace_file
 from u2a_core.errors import RunError
-from u2a_core.runs.files import read_json, write_json, writing
-from u2a_core.runs.journal import Journal
+from u2a_core.runs.files import RESUME, read_json, write_json, writing
+from u2a_core.runs.journal import LOADING, Journal
 from u2a_core.runs.provenance import provenance
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 LAYOUT = 1
 """Version of the layout above."""
+_START = {"config.json", "progress.jsonl", "status.json", "lock", ".door.lock", "log.txt"}
+"""All that a run holds before it has computed anything."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,16 @@ class Run(Journal):
 
     @classmethod
     def create(cls, path: Path, command: str, settings: Settings) -> Run:
-        """A new run directory with its config.json.
+        """A new run directory with its config.json, or in place of a run that computed nothing.
 
         Raises:
             RunError: if the directory holds a run already, or cannot be written.
         """
         run = cls(path)
-        if path.is_file():
+        if run.vacant:
+            run.delete()
+        new = not there(path)
+        if not new and path.is_file():
             raise RunError(
                 f"{path} must be a new directory; it is a file. Name another with --out."
             )
@@ -70,7 +75,13 @@ class Run(Journal):
             "settings": settings.model_dump(mode="json"),
             **provenance(settings),
         }
-        write_json(run.path / "config.json", config)
+        try:
+            write_json(run.path / "config.json", config)
+        except RunError:
+            if new:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+            raise
         return run
 
     @classmethod
@@ -147,9 +158,20 @@ class Run(Journal):
 
     def write_report(self, report: Mapping[str, Any]) -> None:
         """report.json: the last file of a run, which needs its checkpoint no more."""
-        write_json(self.path / "report.json", report)
+        write_json(self.path / "report.json", report, then=RESUME)
         (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
         self.write_status("finished")
+
+    @property
+    def vacant(self) -> bool:
+        """Whether a run began here that computed nothing, as if loading failed, and is at rest."""
+        try:
+            ours = "layout" in self.config()
+        except RunError:
+            return False
+        only = {path.name for path in self.path.iterdir()} <= _START
+        steps = any(line.step > 0 and line.stage != LOADING for line in self.progress())
+        return ours and only and not steps and not self.lock.alive
 
     def delete(self) -> None:
         """Removes the directory.
@@ -269,7 +291,7 @@ class Run(Journal):
         """
         self.check_there()
         beside = self.path / f".model.{os.getpid()}"
-        with writing(self.model_folder):
+        with writing(self.model_folder, then=RESUME):
             try:
                 write(beside)
                 shutil.rmtree(self.model_folder, ignore_errors=True)
@@ -279,5 +301,5 @@ class Run(Journal):
 
     def _replace(self, name: str, write: Callable[[Path], object]) -> None:
         self.check_there()
-        with writing(self.path / name):
+        with writing(self.path / name, then=RESUME):
             replace_file(self.path / name, write)

@@ -5,21 +5,28 @@ Reading is lenient: a damaged file of one run must not hide the others.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
+from pydantic import TypeAdapter
+
+from u2a_core.config import there
 from u2a_core.errors import RunError
-from u2a_core.runs.files import read_json, write_json, writing
+from u2a_core.runs.files import RESUME, read_json, write_json, writing
 from u2a_core.runs.lock import Lock
 from u2a_core.types import Progress
 
 State: TypeAlias = Literal["queued", "running", "stopping", "stopped", "failed", "finished"]
 
 
+LOADING = "loading model and data"
+"""The stage before a run computes anything."""
 ENDED_FROM_OUTSIDE = "EndedFromOutside"
 """The kind of a failure that the process itself could not tell."""
 
@@ -43,12 +50,12 @@ class Journal:
     @property
     def exists(self) -> bool:
         """Whether the directory holds a run."""
-        return (self.path / "config.json").exists()
+        return there(self.path / "config.json")
 
     @property
     def finished(self) -> bool:
         """Whether the report is there."""
-        return (self.path / "report.json").exists()
+        return there(self.path / "report.json")
 
     @property
     def lock(self) -> Lock:
@@ -101,12 +108,21 @@ class Journal:
     def write_status(self, state: State, message: str = "", kind: str = "") -> None:
         """status.json; a run that was deleted meanwhile gets none."""
         if self.exists:
-            write_json(self.path / "status.json", dataclasses.asdict(Status(state, message, kind)))
+            said = dataclasses.asdict(Status(state, message, kind))
+            write_json(self.path / "status.json", said, then=RESUME)
+
+    def last_word(self, state: State, message: str = "", kind: str = "") -> None:
+        """The status that a process ends with: where it cannot be written, the end stays as it is.
+
+        A full disk must not take the place of what ended the process.
+        """
+        with contextlib.suppress(RunError):
+            self.write_status(state, message, kind)
 
     def append_progress(self, progress: Progress) -> None:
         """One more line of progress.jsonl."""
         path = self.path / "progress.jsonl"
-        with writing(path), path.open("a", encoding="utf-8") as file:
+        with writing(path, then=RESUME), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(dataclasses.asdict(progress)) + "\n")
 
     def progress(self) -> list[Progress]:
@@ -136,9 +152,13 @@ class Journal:
         return "\n".join(text.splitlines()[-lines:])
 
 
+_PROGRESS = TypeAdapter(Progress)
+
+
 def _progress(line: str) -> Progress | None:
+    """A line, if its parts are what they must be."""
     try:
-        found: dict[str, Any] = json.loads(line)
-        return Progress(**found)
-    except (ValueError, TypeError):
+        found = _PROGRESS.validate_json(line)
+    except ValueError:
         return None
+    return found if math.isfinite(found.seconds) else None

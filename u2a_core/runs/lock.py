@@ -1,4 +1,4 @@
-"""Which process works on a run: its pid, and its start time, which tells it from a later one.
+"""Which process works on a run: its pid, and its birth, which tells it from a later one.
 
 A job also says here on which device it has, or waits for, its turn, and since when.
 """
@@ -17,7 +17,9 @@ import psutil
 from filelock import FileLock
 
 from u2a_core.errors import RunError
-from u2a_core.runs.files import read_json, write_json
+from u2a_core.runs.files import read_json, write_json, writing
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,9 @@ class Lock:
     def assign(self, pid: int, *, device: str = "") -> None:
         """Says that a process works here, and on which device it wants its turn from now on."""
         try:
-            started = psutil.Process(pid).create_time()
+            started = _birth(psutil.Process(pid))
         except psutil.NoSuchProcess:  # it has ended already
-            started = 0.0
+            started = ""
         turn = {"device": device, "since": time.time()} if device else {}
         write_json(self.file, {"pid": pid, "started": started, **turn})
 
@@ -63,28 +65,44 @@ class Lock:
         Raises:
             RunError: if another living process does.
         """
-        worker = self.worker()
-        if worker is not None and worker.pid != os.getpid():
-            raise RunError(
-                f"{self.file.parent} must have one process; another is at work on it. "
-                "Stop that first."
-            )
-        if worker is None:  # else it is this process, which may have said its device already
-            self.assign(os.getpid())
+        with self._door():
+            worker = self.worker()
+            if worker is not None and worker.pid != os.getpid():
+                raise RunError(
+                    f"{self.file.parent} must have one process; another is at work on it. "
+                    "Stop that first."
+                )
+            if worker is None:  # else it is this process, which may have said its device already
+                self.assign(os.getpid())
         try:
             yield
         finally:
             self.file.unlink(missing_ok=True)
+
+    @contextmanager
+    def _door(self) -> Iterator[None]:
+        """While open, no other process looks whether it may work here, and says that it does."""
+        with writing(self.file), FileLock(self.file.with_name(".door.lock"), timeout=30):
+            yield
 
 
 def _living(lock: dict[str, Any]) -> psutil.Process | None:
     """The process that a lock names, if it is alive and the same."""
     try:
         process = psutil.Process(lock["pid"])
-        same = abs(process.create_time() - lock["started"]) < 1
+        same = _birth(process) == lock["started"]
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except (KeyError, TypeError, ValueError, OverflowError, psutil.NoSuchProcess):
         return None
+
+
+def _birth(process: psutil.Process) -> str:
+    """When a process began, told so that no step of the system's clock moves it."""
+    try:  # Linux: which boot, and clock ticks since then; behind the name, which may hold anything
+        stat = Path(f"/proc/{process.pid}/stat").read_text(errors="replace")
+        return f"{_BOOT.read_text().strip()} {stat.rpartition(')')[2].split()[19]}"
+    except OSError:  # elsewhere the system keeps the time as it was then
+        return str(process.create_time())
 
 
 def device_lock(folder: Path, device: str) -> FileLock:

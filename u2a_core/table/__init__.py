@@ -12,6 +12,7 @@ from u2a_core.table.formats import (
     markdown,
     shown_metrics,
 )
+from u2a_core.table.groups import DESCENTS, ORIGINAL, comparable, label
 from u2a_core.table.pairs import (
     differing,
     drawn_alike,
@@ -21,16 +22,14 @@ from u2a_core.table.pairs import (
     settings_table,
 )
 from u2a_core.table.rows import (
-    DESCENTS,
     LEDGER,
-    ORIGINAL,
     Row,
-    alike,
-    comparable,
+    Usable,
+    bounds,
     differences,
-    label,
     losses,
     rows,
+    usable,
 )
 
 __all__ = [
@@ -38,10 +37,11 @@ __all__ = [
     "LEDGER",
     "ORIGINAL",
     "Row",
-    "alike",
+    "Usable",
     "amount",
     "as_json",
     "best",
+    "bounds",
     "cell",
     "comparable",
     "differences",
@@ -60,4 +60,5 @@ __all__ = [
     "rows",
     "settings_table",
     "shown_metrics",
+    "usable",
 ]

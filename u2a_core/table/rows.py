@@ -1,36 +1,30 @@
 """Runs → rows: methods × metrics with intervals, what each cost, and paired differences.
 
 Rows are runs: a descent with the reward that it measured itself, joined with the `evaluate` runs
-that measured its model. Several runs of one method (seeds) make one row, mean and 95 % t interval
-over them. Reads run directories; no torch.
+that measured its model. Several runs that differ in their seed alone make one row, mean and 95 % t
+interval over them. Reads run directories; no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from u2a_core.config import Settings
-from u2a_core.errors import RunError
+from u2a_core.errors import RunError, U2AError
 from u2a_core.metrics import METRICS, over_seeds, paired_difference
-from u2a_core.runs import Run, Workspace
+from u2a_core.runs import Run
+from u2a_core.runs.files import finite, whole
+from u2a_core.table.groups import BASELINES, DESCENTS, Kind, kind, original, titles
 from u2a_core.types import Estimate
 
-ORIGINAL = "Original"
-DESCENTS = ("reweight", "unlearn", "baseline")
 LEDGER = ("forward_passes", "backward_passes", "tokens", "seconds", "peak_memory_mb")
 """What a method cost: of its ledger, seconds by the wall."""
-_NAMES = {"ga": "GA", "graddiff": "GradDiff", "npo": "NPO", "simnpo": "SimNPO"}
-_BASELINES = {"dpo": "DPO", "ppo": "PPO", "retrain": "Retrain", "sft": "SFT"}
-_ORDER = (
-    *(ORIGINAL, "SFT", "Retrain"),
-    *(name + more for name in _NAMES.values() for more in ("", " + U2A")),
-    *("PPO", "DPO"),
-)
+_UNCHANGED = ("Retrain", "SFT")
+"""What is trained from another model than the original one, and does not measure it."""
 
 
 @dataclass
@@ -56,59 +50,52 @@ class Row:
         return "prompts" if self.runs < 2 else "seeds"
 
 
-def comparable(folder: Path) -> list[Run]:
-    """The runs of a folder: itself, its arms, or all that stand in it.
+@dataclass(frozen=True)
+class Usable:
+    """What of the given runs a table can be made of.
 
-    Raises:
-        RunError: if there is no such folder.
+    Attributes:
+        runs: finished descents and evaluations.
+        damaged: a sentence for each run that cannot be read.
+        unrewarded: finished descents that nothing measured: no test prompts, or no reward.
     """
-    if not folder.is_dir():
-        raise RunError(f"A table must be made of runs or folders of runs; {folder} is none.")
-    if Run(folder).exists:
-        arms = sorted(folder.glob("arms/*/config.json"))
-        return [Run.open(path.parent) for path in arms] or [Run.open(folder)]
-    return Workspace(folder).runs()
+
+    runs: list[Run]
+    damaged: list[str]
+    unrewarded: int
+
+    @property
+    def notes(self) -> list[str]:
+        """What is told of the runs that are left out."""
+        count = self.unrewarded
+        without = f"{count} run{'s' * (count > 1)} without a reward on test prompts left out."
+        return [*self.damaged, *([without] if count else [])]
 
 
-def label(run: Run) -> str:
-    """What a run is called in tables: NPO, NPO + U2A, DPO, Retrain and so on."""
-    command, settings = run.config()["command"], run.settings()
-    if command == "evaluate":
-        target = settings.evaluation.target
-        return label(Run.open(Path(target))) if target else ORIGINAL
-    if command == "baseline":
-        return _BASELINES[settings.baseline.method]
-    name = _NAMES[settings.inner.method]
-    if command == "reweight":
-        rule = settings.outer.rule
-        return f"{name} + U2A" if rule == "weights" else f"{name}, {rule} {settings.outer.k}"
-    if settings.weights == "uniform":
-        return name
-    source = Path(settings.weights)
-    if (source / "config.json").exists():
-        return f"{name} + U2A" + (" (last weights)" if settings.final_weights else "")
-    # a shipped run keeps its weights beside its report, under the same name as all others
-    origin = source.parent.name if source.stem == "weights" else source.stem
-    return f"{name}, weights of {origin}"
+@dataclass(frozen=True)
+class _Part:
+    """What one run says of a row; the run is that whose model is measured."""
+
+    kind: Kind
+    run: Run
+    metrics: dict[str, dict[str, Any]]
+    cost: dict[str, Any] | None = None
 
 
-def alike(runs: Iterable[Run], chosen: Run) -> list[Run]:
-    """Of every method, the first run (or the chosen one), and those that differ by seed alone.
-
-    Runs of other settings would be averaged into a row that is no method.
-    """
-    first: dict[str, Settings] = {label(chosen): _but_seed(chosen)}
-    found = []
+def usable(runs: Iterable[Run]) -> Usable:
+    """The runs that a table can be made of, and what is told of the others."""
+    kept, damaged, parts = [], [], list[_Part]()
     for run in runs:
-        if _but_seed(run) == first.setdefault(label(run), _but_seed(run)):
-            found.append(run)
-    return found
-
-
-def _but_seed(run: Run) -> Settings:
-    return run.settings().model_copy(
-        update={"seed": 0, "evaluation": Settings().evaluation, "ablation": Settings().ablation}
-    )
+        try:
+            found = _parts(run)
+        except U2AError as error:
+            damaged.append(str(error))
+            continue
+        parts += found
+        kept += [run] if found else []
+    measured = {part.kind for part in parts if part.metrics}
+    without = [part for part in parts if part.kind not in measured]
+    return Usable(kept, damaged, len(without))
 
 
 def rows(runs: Iterable[Run]) -> list[Row]:
@@ -118,44 +105,67 @@ def rows(runs: Iterable[Run]) -> list[Row]:
         runs: finished descents and evaluations, in any order.
 
     Raises:
-        RunError: if none of them has anything to compare.
+        RunError: if none of them has anything to compare, or one is damaged.
     """
-    found: dict[str, list[dict[str, Any]]] = {}
-    costs: dict[str, list[dict[str, Any]]] = {}
+    found: dict[Kind, list[_Part]] = {}
     for run in runs:
-        if not run.finished or run.config()["command"] not in (*DESCENTS, "evaluate"):
-            continue
-        report, name = run.report(), label(run)
-        if run.config()["command"] == "evaluate":
-            found.setdefault(name, []).append(report["metrics"])
-            continue
-        costs.setdefault(name, []).append(report.get("ledger", {}) | {"seconds": report["seconds"]})
-        if report.get("reward"):
-            found.setdefault(name, []).append({"reward": report["reward"]["after"]})
-            if label(run) not in ("Retrain", "SFT"):
-                found.setdefault(ORIGINAL, []).append({"reward": report["reward"]["before"]})
+        for part in _parts(run):
+            found.setdefault(part.kind, []).append(part)
+    found = {one: parts for one, parts in found.items() if any(part.metrics for part in parts)}
     if not found:
         raise RunError(
             "A table needs finished runs that measured something: reweight, unlearn, baseline or "
             "evaluate, with test prompts (data.prompts) and a reward. Got none."
         )
-    made = [_row(name, parts, costs.get(name, [])) for name, parts in found.items()]
-    return sorted(made, key=lambda row: (_place(row.method), row.method))
+    named = titles({one: parts[0].run for one, parts in found.items()})
+    return [_row(named[one], found[one]) for one in sorted(found, key=lambda one: one.order)]
 
 
-def _place(method: str) -> int:
-    return _ORDER.index(method) if method in _ORDER else len(_ORDER)
+def _parts(run: Run) -> list[_Part]:
+    """What a run says: of its own row, and of its original model's; nothing if it says nothing.
+
+    Raises:
+        RunError: if the run is damaged.
+    """
+    with whole(run.path):
+        command = run.config()["command"]
+        if not run.finished or command not in (*DESCENTS, "evaluate"):
+            return []
+        report = run.report()
+        if command == "evaluate":
+            target = run.settings().evaluation.target
+            return [_Part(kind(run), Run(Path(target)) if target else run, _figures(report))]
+        cost = report.get("ledger", {}) | {"seconds": float(report["seconds"])}
+        float(report["objective"]["after"])  # by which the best run is chosen
+        reward = report.get("reward") or {}
+        own = _figures({"metrics": {"reward": reward["after"]} if reward else {}})
+        parts = [_Part(kind(run), run, own, cost)]
+        if reward and parts[0].kind.label not in _UNCHANGED:
+            before = _figures({"metrics": {"reward": reward["before"]}})
+            parts.append(_Part(original(run), run, before))
+        return parts
 
 
-def _row(name: str, parts: list[dict[str, Any]], costs: list[dict[str, Any]]) -> Row:
+def _figures(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Mean, low, high and n of what was measured."""
+    found = {}
+    for metric, figures in report["metrics"].items():
+        if figures["mean"] is not None:
+            bounds = {k: None if figures[k] is None else float(figures[k]) for k in ("low", "high")}
+            found[metric] = {"mean": float(figures["mean"]), **bounds, "n": int(figures["n"])}
+    return found
+
+
+def _row(name: str, parts: list[_Part]) -> Row:
     """One method: its own figures, or their mean over runs."""
+    costs = [part.cost for part in parts if part.cost is not None]
     made = Row(name, runs=max(1, len(costs)))
     for metric in METRICS:
-        known = [part[metric] for part in parts if part.get(metric, {}).get("mean") is not None]
+        known = [part.metrics[metric] for part in parts if metric in part.metrics]
         # an evaluation repeats the reward that its run measured, and every run the original's
-        different = list({(f["mean"], f["low"], f["high"], f["n"]): f for f in known}.values())
+        different = list({tuple(figures.values()): figures for figures in known}.values())
         if len(different) == 1 or (different and len(costs) == 1):
-            made.metrics[metric] = {k: different[0][k] for k in ("mean", "low", "high", "n")}
+            made.metrics[metric] = different[0]
         elif different:
             found = asdict(over_seeds([f["mean"] for f in different])).items()
             made.metrics[metric] = {k: None if pd.isna(v) else v for k, v in found}
@@ -171,42 +181,59 @@ def differences(runs: Iterable[Run]) -> list[dict[str, Any]]:
     """Paired differences in test reward, over prompts: ours, theirs, mean, low, high, n.
 
     Each U2A run against the same method with uniform weights, and the best U2A run (by J on the
-    preference prompts, never by the test reward) against every baseline.
+    preference prompts, never by the test reward) against every baseline; of a row with several
+    seeds the last run. Only runs of the same model, test prompts and reward are compared.
 
     Args:
-        runs: finished descents that asked the same test prompts.
+        runs: finished descents.
     """
-    known = {label(run): run for run in runs if run.config()["command"] in DESCENTS}
-    ours = {name: run for name, run in known.items() if name.endswith(" + U2A")}
+    descents = [run for run in runs if run.config()["command"] in DESCENTS]
+    known = {kind(run): run for run in descents}
+    named = titles({kind(run): run for run in reversed(descents)})  # by the first of each
+    ours = [one for one in known if one.label.endswith(" + U2A")]
     if not ours:
         return []
-    best_one = max(ours, key=lambda name: float(ours[name].report()["objective"]["after"]))
-    pairs = [(name, name.removesuffix(" + U2A")) for name in ours]
-    pairs += [(best_one, name) for name in _BASELINES.values()]
+    best_one = max(ours, key=lambda one: float(known[one].report()["objective"]["after"]))
+    pairs = [
+        (one, other)
+        for one in ours
+        for other in known
+        if other.label == one.label.removesuffix(" + U2A")
+    ]
+    pairs += [(best_one, other) for other in known if other.label in BASELINES.values()]
     found = []
-    for name, other in pairs:
-        if other in known:
-            estimate = _paired(known[name], known[other])
+    for one, other in pairs:
+        if original(known[one]) == original(known[other]):
+            estimate = _paired(known[one], known[other])
             if estimate is not None:
-                found.append({"ours": name, "theirs": other, **asdict(estimate)})
+                both = {"ours": named[one], "theirs": named[other]}
+                found.append({**both, **finite(asdict(estimate))})
     return found
 
 
 def _paired(ours: Run, theirs: Run) -> Estimate | None:
     """Ours − theirs over the prompts that both answered; None where a reward is missing."""
-    means = [
-        run.table("generations").groupby("prompt")["reward_after"].mean() for run in (ours, theirs)
-    ]
+    means = []
+    for run in (ours, theirs):
+        with whole(run.path):
+            means.append(run.table("generations").groupby("prompt")["reward_after"].mean())
     both = pd.concat(means, axis=1, join="inner").dropna().to_numpy()
     return paired_difference(both[:, 0], both[:, 1]) if len(both) else None
+
+
+def bounds(found: Mapping[str, Any]) -> str:
+    """`[+0.390, +0.560]` of an estimate over prompts; of one prompt, that it has none."""
+    if found["low"] is None:
+        return "[one prompt: no interval]"
+    return f"[{found['low']:+.3f}, {found['high']:+.3f}]"
 
 
 def losses(found: Iterable[dict[str, Any]]) -> list[str]:
     """A sentence for every comparison in which U2A is not ahead."""
     return [
-        f"{row['ours']} is {'behind' if row['high'] < 0 else 'not clearly ahead of'} "
-        f"{row['theirs']} in reward: difference {row['mean']:+.3f} [{row['low']:+.3f}, "
-        f"{row['high']:+.3f}] (95 %, n = {row['n']} prompts)."
+        f"{row['ours']} is {'behind' if (row['high'] or 0) < 0 else 'not clearly ahead of'} "
+        f"{row['theirs']} in reward: difference {row['mean']:+.3f} {bounds(row)} "
+        f"(95 %, n = {row['n']} prompts)."
         for row in found
-        if row["low"] <= 0
+        if row["low"] is None or row["low"] <= 0
     ]

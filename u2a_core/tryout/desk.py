@@ -3,7 +3,7 @@
 <id>.json    a request, written once
 <id>.jsonl   what is answered, append-only: `Line`s; the last one says that it is over
 <id>.stop    the page wants no more of it
-lock         pid and start time of the process;  log.txt  what it says
+lock         pid and birth of the process;  log.txt  what it says
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from pydantic import TypeAdapter
 
 from u2a_core.errors import RunError
 from u2a_core.runs.files import read_json, write_json, writing
@@ -229,10 +230,12 @@ def launch(desk: Desk, *, env: Mapping[str, str] = {}) -> None:
         desk.lock.assign(detached(["try", "--runs", desk.runs], env=env, log=log).pid)
 
 
+_TRY = TypeAdapter(Try)
+
+
 def _try(path: Path) -> Try | None:
+    """A request, if its parts are what they must be."""
     try:
-        found = read_json(path)
-        sides = tuple(Side(**side) for side in found.pop("sides"))
-        return Try(**found, sides=sides)
-    except (RunError, TypeError, KeyError):
+        return _TRY.validate_python(read_json(path))
+    except (RunError, ValueError):
         return None
