@@ -37,6 +37,10 @@ def page() -> None:
 @st.fragment(run_every=2)
 def _running() -> None:
     """Jobs at work and in line, each with a link to watch it and its Stop or Cancel."""
+    parts.guarded(_active_runs)
+
+
+def _active_runs() -> None:
     space = parts.workspace()
     active = [run for run in space.runs() if run.status().state in jobs.ACTIVE]
     names = [space.identify(run) for run in active]

@@ -120,7 +120,8 @@ def _finished(folder: Path) -> list[Run]:
 def _texts(run: Run, wanted: str) -> Texts:
     if wanted != "auto":
         return wanted  # type: ignore[return-value]
-    return "blurred" if Workspace(run.path.resolve().parent).blurs(run) else "shown"
+    folders = run.path.resolve().parents  # an arm's workspace is the folder of its demo
+    return "blurred" if any(Workspace(folder).blurs(run) for folder in folders) else "shown"
 
 
 def _results(runs: list[Run]) -> list[str]:
