@@ -39,7 +39,7 @@ def mark_buttons(sha256: str, sample: str) -> None:
         for number, (mark, words) in enumerate(reviews.MARKS.items(), start=1):
             # by callback: its arguments are of the sample that was shown when the key was pressed
             st.button(
-                words.capitalize(), key=f"mark_{mark}", shortcut=str(number), 
+                words.capitalize(), key=f"mark_{mark}", shortcut=str(number),
                 on_click=parts.callback(_put), args=(sha256, sample, mark),
                 type="primary" if said == mark else "secondary",
             )  # fmt: skip

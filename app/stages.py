@@ -82,14 +82,14 @@ def left(lines: list[Progress], since: float) -> Left | None:
 
 
 def spent(lines: list[Progress]) -> dict[str, float]:
-    """Seconds in each stage so far, in the order in which they began.
+    """Seconds in each stage so far, in the order in which they were last in hand.
 
-    What a resume went back is not taken off.
+    A resume goes through the first ones again. What it went back is not taken off.
     """
     found: dict[str, float] = {}
     for line, after in zip(lines, [*lines[1:], lines[-1]] if lines else [], strict=True):
         passed = max(0.0, after.seconds - line.seconds)
-        found[line.stage] = found.get(line.stage, 0.0) + passed
+        found[line.stage] = found.pop(line.stage, 0.0) + passed
     return found
 
 

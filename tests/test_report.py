@@ -185,3 +185,25 @@ def test_words_are_marked_in_both_texts():
     assert new == 'I <ins style="background:#000">am happy to help.</ins>'
     assert word_diff("", "", ("#fff", "#000")) == ("", "")
     assert json.dumps(word_diff("a\nb", "a\nb", ("#fff", "#000"))) == '["a\\nb", "a\\nb"]'
+
+
+def test_texts_of_an_arm_are_blurred_where_the_workbench_blurs_its_set(tmp_path: Path):
+    demo = Run.create(tmp_path / "d1", "demo", Run.open(SHIPPED / "demo-npo-u2a").settings())
+    arm = finished_run(demo.path / "arms", "npo-u2a", model=False)
+    demo.write_report({"command": "demo", "seconds": 1.0})
+    write_json(tmp_path / ".blurred.json", {arm.report()["data"]["negatives_sha256"]: True})
+    for words in (demo.path, arm.path, demo.path / "arms"):
+        assert 'class="blur"' in written(tmp_path, words)
+
+
+def test_a_damaged_run_is_told_and_the_table_of_the_others_stands(tmp_path: Path):
+    for name in ("first", "second", "third"):
+        finished_run(tmp_path, name, model=False)
+    config = json.loads((tmp_path / "third" / "config.json").read_text())
+    config["settings"]["inner"]["method"] = "nope"
+    write_json(tmp_path / "third" / "config.json", config)
+    body = written(tmp_path, tmp_path)
+    assert "third is damaged" in body
+    assert "What differs between the runs" in body
+    assert "<h2>first</h2>" in body
+    assert "Reward-V ↑" in body

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pandas as pd
 
 from u2a_core import figures, table
-from u2a_core.errors import RunError
+from u2a_core.errors import U2AError
 from u2a_core.metrics import METRICS
 from u2a_core.report.document import Texts, cells, columns, grid, listing, picture, quiet, text_cell
 from u2a_core.report.words import COLOURS, word_diff
@@ -47,8 +47,8 @@ def section(run: Run, name: str, texts: Texts) -> str:
         parts += [_warning(text) for text in report.get("warnings", [])]
         parts += _KINDS.get(kind, _other)(run, report, texts)
         parts += listing("What the run notes", report.get("notes", []))
-    except (RunError, KeyError, TypeError, ValueError) as error:
-        why = str(error) if isinstance(error, RunError) else f"it is damaged ({error!r})"
+    except (U2AError, KeyError, TypeError, ValueError, AttributeError) as error:
+        why = str(error) if isinstance(error, U2AError) else f"it is damaged ({error!r})"
         parts.append(_warning(f"The rest of this run cannot be shown: {why}"))
     return "<section>" + "\n".join(parts) + "</section>"
 

@@ -12,7 +12,7 @@ import tyro
 from rich.console import Console
 
 from u2a_core import figures, table
-from u2a_core.errors import RunError
+from u2a_core.errors import RunError, U2AError
 from u2a_core.report.document import Texts, cells, document, grid, picture, quiet, write_document
 from u2a_core.report.html import results
 from u2a_core.report.runs import show
@@ -78,12 +78,15 @@ def pages(
             two.
     """
     parts = [quiet(f"{len(runs)} run{'s' * (len(runs) > 1)}: {', '.join(runs)}.")]
-    if len(runs) > 1:
-        parts += _told(lambda: _results(list(runs.values())))
-        parts += _told(lambda: _rewards(runs))
-        parts += _told(lambda: _settings(runs))
+    faults = {name: why for name, run in runs.items() if (why := _fault(run))}
+    parts += [quiet(f"{name} is damaged: {why}") for name, why in faults.items()]
+    whole = {name: run for name, run in runs.items() if name not in faults}
+    if len(whole) > 1:
+        parts += _told(lambda: _results(list(whole.values())))
+        parts += _told(lambda: _rewards(whole))
+        parts += _told(lambda: _settings(whole))
     pair = against or (tuple(runs) if len(runs) == 2 else ())
-    if len(pair) == 2:
+    if len(pair) == 2 and not faults.keys() & set(pair):
         parts += _told(lambda: _side_by_side(runs, pair[0], pair[1], texts))
     return [*parts, *(section(run, name, texts(run)) for name, run in runs.items())]
 
@@ -92,8 +95,14 @@ def _told(make: Callable[[], list[str]]) -> list[str]:
     """A part; of a run that is damaged a sentence, and the other parts stand."""
     try:
         return make()
-    except RunError as error:
+    except U2AError as error:
         return [quiet(str(error))]
+
+
+def _fault(run: Run) -> str:
+    """Why a run can stand in no table; of a command that never does nothing."""
+    compared = (*table.DESCENTS, "evaluate")
+    return table.fault(run) if run.config()["command"] in compared else ""
 
 
 def named(runs: list[Run]) -> dict[str, Run]:

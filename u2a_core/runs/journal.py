@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from u2a_core.errors import RunError
 from u2a_core.runs.files import read_json, write_json, writing
@@ -137,8 +138,14 @@ class Journal:
 
 
 def _progress(line: str) -> Progress | None:
+    """A line as `append_progress` writes it; None for any other."""
     try:
-        found: dict[str, Any] = json.loads(line)
-        return Progress(**found)
+        found = Progress(**json.loads(line))
     except (ValueError, TypeError):
         return None
+    counts = isinstance(found.step, int) and isinstance(found.total, int)
+    if not (counts and isinstance(found.stage, str) and isinstance(found.values, dict)):
+        return None
+    numbers = [found.seconds, *found.values.values()]
+    known = all(isinstance(number, int | float) for number in numbers)
+    return found if known and math.isfinite(found.seconds) else None
