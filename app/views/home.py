@@ -63,6 +63,7 @@ def _active(run: Run) -> None:
         history.page_of(run), label=parts.plain(name), query_params={"run": name},
         icon=":material/visibility:",
     )  # fmt: skip
+    link.caption(history.of(run))
     state.markdown(runview.MARKS[status.state])
     words.caption(outcomes.told(run) or " ")
     if status.state != "stopping":
@@ -83,7 +84,7 @@ def _machine() -> None:
     )
     parts.number(
         row, "Disk free", f"{disk.free / GIB:.0f} GiB", f"of {disk.total / GIB:.0f} GiB",
-        help=f"where the runs are kept: {folder}",
+        help=f"where the runs are kept: {parts.plain(str(folder))}",
     )  # fmt: skip
     parts.number(row, "GPU", _gpu(), "as nvidia-smi names it")
 

@@ -23,6 +23,10 @@ from u2a_core.models.loading import load_tokenizer, pretrained
 from u2a_core.models.policy import check_finite, choose_device, choose_dtype
 from u2a_core.types import Reward, user_prompt
 
+_EXPECTED = {
+    "reward": "take (prompts, replies), two sequences of texts, and return a number for each reply"
+}
+"""What is asked of a user's function when it is called."""
 ROWS = 256
 """Rows scored together."""
 
@@ -77,7 +81,7 @@ def load_function(spec: str, role: str) -> Callable[..., Any]:
         raise ModelError(f"The {role} {spec!r} must be a function; got {type(found).__name__}.")
 
     def guarded(*arguments: Any) -> Any:
-        with _users_code(f"The {role} {spec!r} must return scores"):
+        with _users_code(f"The {role} {spec!r} must {_EXPECTED.get(role, 'return scores')}"):
             return found(*arguments)
 
     return guarded

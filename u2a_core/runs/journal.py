@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+from pydantic import TypeAdapter
+
 from u2a_core.errors import RunError
 from u2a_core.runs.files import read_json, write_json, writing
 from u2a_core.runs.lock import Lock
@@ -137,15 +139,13 @@ class Journal:
         return "\n".join(text.splitlines()[-lines:])
 
 
+_PROGRESS = TypeAdapter(Progress)
+
+
 def _progress(line: str) -> Progress | None:
-    """A line as `append_progress` writes it; None for any other."""
+    """A line, if its parts are what they must be."""
     try:
-        found = Progress(**json.loads(line))
-    except (ValueError, TypeError):
+        found = _PROGRESS.validate_json(line)
+    except ValueError:
         return None
-    counts = isinstance(found.step, int) and isinstance(found.total, int)
-    if not (counts and isinstance(found.stage, str) and isinstance(found.values, dict)):
-        return None
-    numbers = [found.seconds, *found.values.values()]
-    known = all(isinstance(number, int | float) for number in numbers)
-    return found if known and math.isfinite(found.seconds) else None
+    return found if math.isfinite(found.seconds) else None
