@@ -189,3 +189,12 @@ def test_a_file_that_is_no_python_is_refused(tmp_path: Path):
 def test_a_missing_reward_names_the_ways_to_give_one():
     with pytest.raises(ConfigError, match="module:function"):
         load_reward("", ModelSettings())
+
+
+def test_a_reward_function_that_expects_single_texts_is_told_what_it_is_given(tmp_path: Path):
+    file = tmp_path / "mine.py"
+    file.write_text("def score(prompt, reply):\n    return reply.startswith('a')\n")
+    reward = load_reward(f"{file}:score", ModelSettings())
+    expected = "must take \\(prompts, replies\\), two sequences of texts, and return a number for"
+    with pytest.raises(ModelError, match=expected):
+        reward(["p"], ("r",))

@@ -207,3 +207,37 @@ def test_a_damaged_run_is_told_and_the_table_of_the_others_stands(tmp_path: Path
     assert "What differs between the runs" in body
     assert "<h2>first</h2>" in body
     assert "Reward-V ↑" in body
+
+
+def unmoved(tmp_path: Path) -> Run:
+    """A finished run that kept no step: its replies are those of before."""
+    run = finished_run(tmp_path, "mine", model=False)
+    table = run.table("generations")
+    same = {f"{column}_after": table[f"{column}_before"] for column in ("reply", "reward")}
+    run.write_table("generations", table.assign(**same))
+    objective = {"before": -0.693, "after": -0.693}
+    run.write_report(run.report() | {"steps": 0, "objective": objective})
+    return run
+
+
+def test_a_run_that_kept_no_step_says_so_in_file_and_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run = unmoved(tmp_path)
+    body = written(tmp_path, run.path)
+    assert "none of 30 steps kept, as none raised J above -0.693" in body
+    assert "replies are the same in both" in body
+    assert "Largest weights" not in body
+    capsys.readouterr()
+    assert main(["report", str(run.path)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "none of 30 steps kept" in said
+    assert "are the same before and after" in said
+    assert "Replies before and after" not in said
+
+
+def test_ranks_that_are_left_out_of_a_gains_table_are_marked(capsys: pytest.CaptureFixture[str]):
+    assert main(["report", str(SHIPPED / "demo-gains")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("…" in line.split() and len(line.split()) == 1 for line in
+               (line.replace("│", " ") for line in lines))  # fmt: skip

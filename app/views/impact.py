@@ -56,8 +56,12 @@ def _recompute() -> None:
     names = {"demo": "Measure for the demo", "own": "Measure for my data"}
     with st.popover(names[project.chosen()], width="content"):
         st.markdown(
-            "Each sample is unlearned alone at each weight, and J evaluated again: 60 samples at "
-            "5 weights take about a minute for the demo on two cores."
+            "Each sample is unlearned alone at each weight, and J evaluated again."
+            + (
+                " 60 samples at 5 weights take about a minute on two cores."
+                if project.chosen() == "demo"
+                else ""
+            )
         )
         base = project.settings()
         raw = base.model_dump(mode="json")

@@ -128,6 +128,17 @@ def _signs(gains: np.ndarray, mode: Mode) -> Iterator[tuple[str, np.ndarray, str
     yield "hurts", gains <= 0, HURTS[mode]
 
 
+def _kinds(rows: pd.DataFrame, mode: Mode) -> Iterator[tuple[str, np.ndarray, str, str]]:
+    """Name, mask, colour and symbol: either sign; apart those whose 95 % interval holds 0."""
+    unsure = np.zeros(len(rows), dtype=bool)
+    if "gain_low" in rows:
+        unsure = ((rows["gain_low"] < 0) & (rows["gain_high"] > 0)).to_numpy()
+    for sign, chosen, colour in _signs(rows["gain"].to_numpy(), mode):
+        yield sign, chosen & ~unsure, colour, "circle"
+        if unsure.any():
+            yield f"{sign}, uncertain (95 % holds 0)", chosen & unsure, colour, "circle-open"
+
+
 def _marks(
     figure: go.Figure,
     table: pd.DataFrame,
@@ -137,10 +148,10 @@ def _marks(
     selected: Sequence[str] | None = None,
     legend: bool = True,
 ) -> None:
-    """A marker for each of the rows at these places."""
+    """A marker for each of the rows at these places; hollow where the sign is uncertain."""
     marks = go.Scattergl if len(places) > _MOST_SVG else go.Scatter
     rows = table.iloc[places]
-    for sign, chosen, colour in _signs(rows["gain"].to_numpy(), mode):
+    for sign, chosen, colour, symbol in _kinds(rows, mode):
         part, points = rows[chosen], None
         if selected is not None:
             points = np.flatnonzero(part["id"].isin(selected)).tolist()
@@ -151,7 +162,7 @@ def _marks(
                 mode="markers",
                 name=sign,
                 showlegend=legend,
-                marker={"color": colour, "size": 6, "symbol": "circle"},
+                marker={"color": colour, "size": 6, "symbol": symbol},
                 customdata=np.column_stack([part["id"], _short(part["id"])]),
                 text=_short(part["response"]),
                 hovertemplate="%{text}<br>gain %{y:+.3f}, rank %{x}<extra>%{customdata[1]}</extra>",
