@@ -144,7 +144,7 @@ def brief(report: DataReport, *, blurred: bool) -> None:
 def _error(report: DataReport, rename: Rename | None) -> None:
     st.error(parts.plain(datasets.explained(report) or report.error))
     if report.columns and rename is not None:
-        st.info("If the file has these under other names, choose its columns below.")
+        st.info("If the file has the columns under other names, choose them here.")
 
 
 def _identity(report: DataReport) -> None:

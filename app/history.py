@@ -89,13 +89,17 @@ def _filtered(runs: list[Run]) -> list[Run]:
 
 def _text(run: Run) -> str:
     """What a search looks through."""
-    try:
-        said = outcomes.told(run)
-    except (U2AError, KeyError, TypeError):  # damaged: found by its name
-        said = ""
     state = run.status().state
-    told = f"{parts.workspace().identify(run)} {of(run)} {state} {said}"
+    told = f"{parts.workspace().identify(run)} {of(run)} {state} {_told(run)}"
     return told.replace("\\", "").lower()
+
+
+def _told(run: Run) -> str:
+    """What came out of a run; of a damaged one, that it is."""
+    try:
+        return outcomes.told(run)
+    except (U2AError, KeyError, TypeError, AttributeError):
+        return "its report is damaged"
 
 
 def of(run: Run) -> str:
@@ -112,12 +116,12 @@ def of(run: Run) -> str:
 def _line(run: Run) -> None:
     """A run with its state, what is to be said of it, and a link to where it is shown."""
     name = parts.workspace().identify(run)
-    tick, link, state, words, age, size, more = st.columns(
-        [0.35, 3, 1.2, 4, 1.1, 1, 0.7], vertical_alignment="center"
+    tick, link, whose, state, words, age, size, more = st.columns(
+        [0.35, 2.6, 1.9, 1.2, 3.2, 1, 0.9, 0.7], vertical_alignment="center"
     )
     tick.checkbox(f"Select {parts.plain(name)}", key=_tick(name), label_visibility="collapsed")
     link.page_link(page_of(run), label=parts.plain(name), query_params={"run": name})
-    link.caption(of(run))
+    whose.caption(of(run))
     state.markdown(runview.MARKS[run.status().state])
     age.caption(parts.age(run.progress_time()))
     size.caption(bytes_in_words(_size(str(run.path), run.progress_time())))
@@ -127,7 +131,7 @@ def _line(run: Run) -> None:
     ):  # fmt: skip
         page = drafts.duplicate(run)
         st.switch_page(f"views/{page}.py", query_params=urlstate.choices())
-    words.caption(outcomes.told(run) or " ")
+    words.caption(_told(run) or " ")
 
 
 def _delete_ticked(listed: Sequence[Run]) -> None:

@@ -21,7 +21,9 @@ from u2a_core.runs import Workspace
 
 _CARD = 224
 _FAILED = "_callback_failed"
-_LINKED = re.compile(r"(?<=:)(?=//|material/)|(?<=www)(?=\.)|(?<=@)|(?<=-)(?=>)", re.IGNORECASE)
+_LINKED = re.compile(
+    r"(?<=:)(?=//|material/|[\w+-]+:)|(?<=www)(?=\.)|(?<=@)|(?<=-)(?=>)", re.IGNORECASE
+)
 """Places inside what Markdown would follow, or draw: addresses, icons, arrows."""
 _JOINER = "\u2060"
 """Has no width."""

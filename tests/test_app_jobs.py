@@ -553,3 +553,32 @@ def test_after_a_resume_the_stage_in_hand_stands_last():
     lines = [Progress(name, 0, 1, float(n), {}) for n, name in enumerate(names)]
     assert list(stages.spent(lines)) == ["steps", "loading"]
     assert list(stages.spent(lines[:4])) == ["loading", "steps"]
+
+
+def test_a_waiting_run_says_for_which_device_and_run(folder: Path):
+    working(made(folder, "first"), device="cpu")
+    second = made(folder, "second")
+    second.lock.assign(os.getpid(), device="cpu")
+    second.write_status("queued")
+    app = opened("unlearn", run="second")
+    told = " ".join(str(e.proto) for e in app.get("progress")).replace("\\", "")
+    assert "waiting for its turn on cpu, which first has" in told
+
+
+def test_recent_runs_tell_project_and_model_and_are_found_by_it(folder: Path):
+    failed(folder, "why", "RunError")
+    other = made(folder, "other", "--model.path", "someone/else-1b")
+    other.write_status("failed", "why")
+    app = opened("home")
+    assert "embedded demo › model" in said(app)
+    assert "another project › someone/else-1b" in said(app)
+    app.text_input("recent_search").set_value("else-1b").run()
+    assert [name for name, _ in links(app) if name in ("mine", "other")] == ["other"]
+
+
+def test_all_settings_stand_in_tabs_whose_help_has_no_markup(folder: Path):
+    app = opened("unlearn")
+    assert [tab.label for tab in app.tabs][:4] == ["Inner", "Outer", "Objective", "Evaluation"]
+    helps = [w.help for w in (*app.number_input, *app.selectbox, *app.text_input) if w.help]
+    assert helps
+    assert not any("`" in told for told in helps)

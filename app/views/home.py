@@ -58,12 +58,14 @@ def _active_runs() -> None:
 def _active(run: Run) -> None:
     """A job at work or in line."""
     name, status = parts.workspace().identify(run), run.status()
-    link, state, words, buttons = st.columns([3, 1.2, 4.4, 1.8], vertical_alignment="center")
+    link, whose, state, words, buttons = st.columns(
+        [2.6, 1.9, 1.2, 3.4, 1.6], vertical_alignment="center"
+    )
     link.page_link(
         history.page_of(run), label=parts.plain(name), query_params={"run": name},
         icon=":material/visibility:",
     )  # fmt: skip
-    link.caption(history.of(run))
+    whose.caption(history.of(run))
     state.markdown(runview.MARKS[status.state])
     words.caption(outcomes.told(run) or " ")
     if status.state != "stopping":

@@ -67,7 +67,7 @@ def _recompute() -> None:
         raw = base.model_dump(mode="json")
         raw["impact"] |= forms.section_form(base.impact, key="impact")
         try:
-            settings = parse_settings(raw, source="the form")
+            settings = parse_settings(raw, source="Cannot be launched")
         except U2AError as error:
             st.error(parts.plain(str(error)))
             return

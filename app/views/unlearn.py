@@ -11,8 +11,8 @@ from u2a_core.errors import RunError
 from u2a_core.runs import Run
 
 NARROW = 340
+# of a line of progress that does not tell them; no docstring: Streamlit writes one on the page
 _UNMEASURED = dict.fromkeys(("objective", "objective_low", "objective_high"), math.nan)
-"""Of a line of progress that does not tell them."""
 
 
 def page() -> None:

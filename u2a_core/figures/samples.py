@@ -136,7 +136,7 @@ def _kinds(rows: pd.DataFrame, mode: Mode) -> Iterator[tuple[str, np.ndarray, st
     for sign, chosen, colour in _signs(rows["gain"].to_numpy(), mode):
         yield sign, chosen & ~unsure, colour, "circle"
         if unsure.any():
-            yield f"{sign}, uncertain (95 % holds 0)", chosen & unsure, colour, "circle-open"
+            yield f"{sign}, uncertain", chosen & unsure, colour, "circle-open"
 
 
 def _marks(
@@ -153,6 +153,7 @@ def _marks(
     rows = table.iloc[places]
     for sign, chosen, colour, symbol in _kinds(rows, mode):
         part, points = rows[chosen], None
+        told = "<br>sign uncertain: its 95 % interval holds 0" if symbol != "circle" else ""
         if selected is not None:
             points = np.flatnonzero(part["id"].isin(selected)).tolist()
         figure.add_trace(
@@ -165,7 +166,8 @@ def _marks(
                 marker={"color": colour, "size": 6, "symbol": symbol},
                 customdata=np.column_stack([part["id"], _short(part["id"])]),
                 text=_short(part["response"]),
-                hovertemplate="%{text}<br>gain %{y:+.3f}, rank %{x}<extra>%{customdata[1]}</extra>",
+                hovertemplate=f"%{{text}}<br>gain %{{y:+.3f}}, rank %{{x}}{told}"
+                "<extra>%{customdata[1]}</extra>",
                 selectedpoints=points,
                 selected={"marker": {"size": 8}},
                 unselected={"marker": {"opacity": 0.25}},

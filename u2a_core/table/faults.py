@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import BaseModel, ValidationError
 
 from u2a_core.errors import U2AError
@@ -64,12 +62,8 @@ def fault(run: Run) -> str:
         report = run.report()
         _SHAPES.get(report["command"], _Descent).model_validate(report)
     except ValidationError as error:
-        return f"{run.path / 'report.json'} must be as u2a wrote it; got {_first(error)}."
+        part = error.errors()[0]["loc"][0]
+        return f"{run.path / 'report.json'} must be as u2a wrote it; its {part} is not."
     except U2AError as error:
         return str(error)
     return ""
-
-
-def _first(error: ValidationError) -> str:
-    found: Any = error.errors()[0]
-    return f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
