@@ -173,6 +173,25 @@ def test_without_a_choice_the_demos_telling_runs_are_shown_and_the_address_is_le
         assert "run" not in app.query_params
 
 
+def test_a_project_shows_its_own_runs_and_none_of_another(folder: Path):
+    mine = {"model": {"path": str(demo_assets() / "model")}, "data": {"negatives": "mine.jsonl"}}
+    folder.mkdir()
+    (folder / ".draft.yaml").write_text(json.dumps(mine))
+    app = opened("gains")
+    assert "No gains yet" in app.info[0].value
+    assert not app.metric
+    settings = load_settings(folder / ".draft.yaml")
+    other = Run.create(folder / "other", "gains", load_settings(demo_assets() / "demo.yaml"))
+    Run.create(folder / "own", "gains", settings).write_status("failed", "It ended.")
+    other.write_status("failed", "Another end.")
+    app = opened("gains")
+    assert app.selectbox("gains_run").value == "own"
+    assert "my own model and data" in " ".join(m.value for m in app.markdown)
+    app = opened("gains", run="demo-gains")  # a link is followed, and the line says whose it is
+    assert app.metric
+    assert "embedded demo" in " ".join(m.value for m in app.markdown)
+
+
 def test_a_runs_folder_that_cannot_be_written_is_a_box(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -44,6 +44,7 @@ FLOORS = {
     "estimate": 9.8,
     "jobs": 10.5,
     "report": 10,
+    "export": 10,
     "demo": 10,
     "reproduce": 10.2,
     "tryout": 10.3,
@@ -105,7 +106,7 @@ def test_heavy_libraries_stay_where_they_belong(library: str, allowed: set[str])
     "module",
     (
         *("runs", "jobs", "figures", "config", "data", "types", "metrics", "demo.world"),
-        *("ablation", "report", "table", "tryout", "estimate"),
+        *("ablation", "report", "table", "tryout", "estimate", "export"),
     ),
 )
 def test_what_the_workbench_reads_imports_no_torch(module: str):

@@ -110,6 +110,18 @@ def test_what_is_not_named_is_taken_for_granted_and_told(settings: Settings):
     assert estimate(settings).assumed == ()
 
 
+def test_columns_that_the_settings_name_are_read(settings: Settings, tmp_path: Path):
+    rows = [{"ask": "Why?", "bad": f"No {i}."} for i in range(3)]
+    (tmp_path / "mine.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    data = settings.data.model_copy(
+        update={
+            "negatives": str(tmp_path / "mine.jsonl"),
+            "columns": {"negatives": {"prompt": "ask", "response": "bad"}},
+        }
+    )
+    assert len(memory_of(settings.model_copy(update={"data": data})).work.negatives) == 3
+
+
 def test_standard_errors_of_gains_are_what_scoring_holds(settings: Settings):
     """A part of ∇J and a direction made of it, for each part of the prompts."""
     eight, none = (

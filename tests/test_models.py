@@ -10,7 +10,15 @@ from u2a_core.config import ModelSettings, load_settings
 from u2a_core.data.encode import batches, conversation_ids, encode, prompt_ids
 from u2a_core.errors import ConfigError, DataError, ModelError
 from u2a_core.losses import response_log_probs
-from u2a_core.models import Generator, Policy, RewardModel, load_policy, load_reward, save_policy
+from u2a_core.models import (
+    Generator,
+    Policy,
+    RewardModel,
+    load_policy,
+    load_reward,
+    save_policy,
+    use_threads,
+)
 from u2a_core.models.loading import load_tokenizer
 from u2a_core.types import Message, Sample, user_prompt
 
@@ -198,3 +206,16 @@ def test_a_reward_function_that_expects_single_texts_is_told_what_it_is_given(tm
     expected = "must take \\(prompts, replies\\), two sequences of texts, and return a number for"
     with pytest.raises(ModelError, match=expected):
         reward(["p"], ("r",))
+
+
+def test_a_tiny_model_computes_in_one_thread_unless_told(policy: Policy):
+    before = torch.get_num_threads()
+    large = torch.nn.Linear(10_000, 1_001, device="meta")
+    try:
+        for wanted, model, threads in ((0, policy.model, 1), (3, policy.model, 3), (2, large, 2)):
+            use_threads(wanted, model)
+            assert torch.get_num_threads() == threads
+        use_threads(0, large)
+        assert torch.get_num_threads() == before or before == 1
+    finally:
+        torch.set_num_threads(before)

@@ -45,6 +45,7 @@ usage: u2a COMMAND [CONFIG.yaml] [--section.field VALUE ...] [--out DIR] [--resu
   reproduce   the paper's experiment: safe-rlhf, ultrafeedback or halueval [--scale tiny|full]
   table       results of runs, methods by metrics: --csv, --latex, --markdown, --html FILE
   report      runs as one HTML file with live figures: u2a report RUN... --html FILE
+  export      a run's model, samples and training files as a folder: u2a export RUN --to DIR
   unlearn     unlearn with uniform weights, or with --weights RUN
   evaluate    every metric of the original model, or with --evaluation.target RUN of a run's
   baseline    DPO, PPO, retraining or fine-tuning, to compare with (--baseline.method)
@@ -91,6 +92,7 @@ def _dispatch(arguments: list[str]) -> int:
         "reproduce": _reproduce,
         "table": _table,
         "report": _report,
+        "export": _export,
         "try": _try,
         **{name: _on_settings(name) for name in COMMANDS},
     }
@@ -225,6 +227,12 @@ def _report(arguments: list[str]) -> int:
     from u2a_core.report import ReportOptions, write_report
 
     return write_report(options(ReportOptions, arguments, prog="u2a report"))
+
+
+def _export(arguments: list[str]) -> int:
+    from u2a_core.export import ExportOptions, export_run
+
+    return export_run(options(ExportOptions, arguments, prog="u2a export"))
 
 
 def _try(arguments: list[str]) -> int:

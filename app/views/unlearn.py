@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import streamlit as st
 
-from app import parts, results, runview, unlearn_form
+from app import export_menu, parts, results, runview, unlearn_form
 from u2a_core import figures, jobs
 from u2a_core.errors import RunError
 from u2a_core.runs import Run
@@ -83,7 +83,9 @@ def _outcome(run: Run, name: str) -> None:
         "views/compare.py", label="Compare replies before and after", icon=":material/compare:",
         query_params={"a": "original", "b": name, "run": name},
     )  # fmt: skip
-    results.report_button({name: run})
+    with st.container(horizontal=True):
+        results.report_button({name: run})
+        export_menu.menu(run)
 
 
 @st.fragment(run_every=3)

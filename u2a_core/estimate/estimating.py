@@ -45,7 +45,7 @@ def estimate(settings: Settings) -> Estimate:
     check_template(tokenizer, settings.model.path)
     skeletons = _Skeletons()
     policy = skeletons.policy(settings.model)
-    use_threads(settings.threads, policy.skeleton)
+    use_threads(settings.threads, policy.skeleton.model)
     longest = length_limit(settings.model, context_of(policy.skeleton.config))
     work = read_workload(settings, tokenizer, longest)
     device = choose_device(settings.model.device)

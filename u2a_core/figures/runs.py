@@ -43,7 +43,10 @@ def objective_curves(histories: Mapping[str, pd.DataFrame], mode: Mode) -> go.Fi
 def loss_curves(history: pd.DataFrame, mode: Mode) -> go.Figure:
     """Mean NLL of the negatives (what unlearning raises) and of the retain set, per token."""
     figure = frame(
-        mode, title="What is forgotten (up), what is kept (flat)", x="inner step", y="mean NLL per token (nat)"
+        mode,
+        title="What is forgotten (up), what is kept (flat)",
+        x="inner step",
+        y="mean NLL per token (nat)",
     )
     for column, name, colour in (
         ("nll", "negatives, weighted by ω", HURTS[mode]),

@@ -61,7 +61,12 @@ def frame(mode: Mode, *, title: str, x: str, y: str, height: int = _HEIGHT) -> g
             "legend": {"orientation": "h", "y": 1.01, "x": 0, "yanchor": "bottom"},
             "xaxis": axis | {"title": {"text": x}, "zeroline": False},
             "yaxis": axis | {"title": {"text": y}},
-            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": ink["zero"]},
+            "modebar": {
+                "bgcolor": "rgba(0,0,0,0)",
+                "color": ink["zero"],
+                # the wheel and a double click do the same; so few leave the title to be read
+                "remove": ["zoomIn2d", "zoomOut2d", "autoScale2d"],
+            },
             "uirevision": "kept",
         }
     )  # fmt: skip

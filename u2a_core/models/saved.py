@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from u2a_core.config import ModelSettings, there
 from u2a_core.errors import ModelError
 from u2a_core.models.policy import Policy, check_finite, load_policy
 
 
-def load_saved(settings: ModelSettings, folder: Path) -> Policy:
+def load_saved(settings: ModelSettings, folder: Path, *, weights: str = "") -> Policy:
     """What `save_policy` wrote, to be measured and not trained.
 
     Args:
         settings: of the original model, on which an adapter is put; and dtype, device, lengths.
         folder: `model/` of a finished run.
+        weights: another model that an adapter was trained on, as for `load_policy`.
 
     Raises:
         ModelError: if it cannot be loaded, or its adapter does not fit the original model.
@@ -27,7 +31,7 @@ def load_saved(settings: ModelSettings, folder: Path) -> Policy:
         return load_policy(whole.model_copy(update={"path": str(folder)}))
     from peft import PeftModel
 
-    policy = load_policy(whole)
+    policy = load_policy(whole, weights=weights)
     try:
         with warnings.catch_warnings():  # as for load_policy
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
@@ -44,21 +48,43 @@ def load_saved(settings: ModelSettings, folder: Path) -> Policy:
     return dataclasses.replace(policy, model=model)
 
 
-def save_merged(settings: ModelSettings, adapter: Path, folder: Path) -> None:
+def save_merged(settings: ModelSettings, adapter: Path, folder: Path, *, weights: str = "") -> bool:
     """An adapter put into the weights of its model, as a whole model folder.
 
     Args:
-        settings: of the original model; the adapter must not reach a tied output head, for its
-            term would enter the input embedding, too.
+        settings: of the original model.
         adapter: `model/` of a finished run.
         folder: written beside and moved into place.
+        weights: another model that the adapter was trained on, as for `load_policy`.
+
+    Returns:
+        Whether the model got an output head of its own: one that was tied to the input embedding,
+        where the adapter's term must not go.
 
     Raises:
         ModelError: if the adapter cannot be loaded.
     """
-    policy = load_saved(settings.model_copy(update={"device": "cpu"}), adapter)
+    on_cpu = settings.model_copy(update={"device": "cpu"})
+    policy = load_saved(on_cpu, adapter, weights=weights)
     peft: Any = policy.model
+    untied = _untied(peft.get_base_model())
     whole, beside = peft.merge_and_unload(), folder.with_name(f".{folder.name}")
-    whole.save_pretrained(beside, safe_serialization=True)
-    policy.tokenizer.save_pretrained(beside)
-    beside.replace(folder)
+    try:
+        whole.save_pretrained(beside, safe_serialization=True)
+        policy.tokenizer.save_pretrained(beside)
+        beside.replace(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return untied
+
+
+def _untied(model: Any) -> bool:
+    """Gives an adapted output head weights of its own, where it shares the embedding's."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    base = getattr(head, "base_layer", None)
+    shared = getattr(embedding, "base_layer", embedding).weight
+    if base is None or base.weight is not shared:
+        return False
+    base.weight = nn.Parameter(base.weight.detach().clone(), requires_grad=False)
+    model.config.tie_word_embeddings = False
+    return True
