@@ -89,9 +89,9 @@ def _own() -> None:
 
 
 def _saved(draft: Settings) -> None:
-    """After a save: where to go next, once the model has been checked."""
+    """After a save: what is missing, or where to go next, once the model has been checked."""
     state = estimate_view.state(draft)
-    if state == "running":
+    if state == "running" and not project.missing(draft):
         st.info("Saved; the model is being checked.")
     else:
         wrong = ["mend what the check of the model has found wrong"] if state == "failed" else []
