@@ -133,10 +133,12 @@ def _kinds(rows: pd.DataFrame, mode: Mode) -> Iterator[tuple[str, np.ndarray, st
     unsure = np.zeros(len(rows), dtype=bool)
     if "gain_low" in rows:
         unsure = ((rows["gain_low"] < 0) & (rows["gain_high"] > 0)).to_numpy()
-    for sign, chosen, colour in _signs(rows["gain"].to_numpy(), mode):
-        yield sign, chosen & ~unsure, colour, "circle"
-        if unsure.any():
-            yield f"{sign}, uncertain", chosen & unsure, colour, "circle-open"
+    (helps, good, blue), (hurts, bad, orange) = _signs(rows["gain"].to_numpy(), mode)
+    yield helps, good & ~unsure, blue, "circle"
+    if unsure.any():
+        yield f"{helps}, uncertain", good & unsure, blue, "circle-open"
+        yield f"{hurts}, uncertain", bad & unsure, orange, "circle-open"
+    yield hurts, bad & ~unsure, orange, "circle"
 
 
 def _marks(
