@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import yaml
 
@@ -22,6 +22,7 @@ from u2a_core.estimate import Estimate, from_dict
 from u2a_core.runs.files import writing
 from u2a_core.runs.process import detached
 
+State: TypeAlias = Literal["none", "running", "failed", "done"]
 _LONGEST_S = 600
 _running: dict[Path, "_Process"] = {}
 _failures: dict[Path, "Failure"] = {}
@@ -87,7 +88,7 @@ class Check:
             )
             _running[file] = _Process(process, time.monotonic())
 
-    def state(self) -> Literal["none", "running", "failed", "done"]:
+    def state(self) -> State:
         """How it stands; takes in what the process has said, once it has ended."""
         file = self.file
         with _lock:

@@ -20,6 +20,10 @@ _PARTS: dict[str, str] = {
     "id": "Id",
     "kind": "Kind",
 }
+_ABOUT = {
+    "id": "names the sample in tables and links; without one it is made of the sample's texts",
+    "kind": "optional: a label such as rude or false, by which Gains can be filtered",
+}
 Rename = Callable[[SetName, Part, str], None]
 """Takes a set, a part, and the column that the user says it is in; or format, and its name. Empty:
 as it is recognized."""
@@ -66,7 +70,7 @@ def _mapping(report: DataReport, settings: Settings, rename: Rename) -> None:
             rename(role, part, state[key] or "")
 
         row.selectbox(
-            _PARTS[part], known, key=key, on_change=take, width=210,
+            _PARTS[part], known, key=key, on_change=take, width=210, help=_ABOUT.get(part),
             format_func=partial(_choice, how, by_name),
         )  # fmt: skip
 

@@ -164,10 +164,15 @@ def kept(folder: Path, name: str) -> tuple[str, Settings]:
 
     Raises:
         RunError: if there is none of this name.
-        ConfigError: if another version of u2a wrote it.
+        ConfigError: if it is damaged, or another version of u2a wrote it.
     """
     content = read_json(_file(folder, name))
-    return str(content.get("command")), parse_settings(content["settings"], source=name)
+    settings = content.get("settings")
+    if not isinstance(settings, dict):
+        raise ConfigError(
+            f"The configuration {name!r} must hold settings; it is damaged. Forget it."
+        )
+    return str(content.get("command")), parse_settings(settings, source=name)
 
 
 def drop(folder: Path, name: str) -> None:

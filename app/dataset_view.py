@@ -78,7 +78,9 @@ def card(report: DataReport, settings: Settings, *, blurred: bool, rename: Renam
     _repeats(report, blurred=blurred)
 
 
-def far(settings: Settings, role: SetName, what: str, *, rename: Rename | None) -> None:
+def far(
+    settings: Settings, role: SetName, what: str, *, blurred: bool, rename: Rename | None
+) -> None:
     """A set that is large or on the hub: checked by a process of its own, once it is asked for."""
     path = datasets.name(getattr(settings.data, role))
     told = f"{TITLES[role]}: {parts.plain(beginning(path))} is {what}."
@@ -102,7 +104,8 @@ def far(settings: Settings, role: SetName, what: str, *, rename: Rename | None) 
     rendering.polled(key, show)
     if rendering.state(key) == "done":
         facts = next(f for f in rendering.answer(key)["files"] if f["role"] == role)
-        card(DataReport.from_dict(facts), settings, blurred=False, rename=rename)
+        found = DataReport.from_dict(facts)
+        card(found, settings, blurred=blurred or texts.blurred(found.sha256), rename=rename)
 
 
 def _want(slot: str) -> None:
@@ -123,13 +126,8 @@ def brief(report: DataReport, *, blurred: bool) -> None:
         _faults(report, blurred=blurred)
 
 
-def explained(report: DataReport) -> str:
-    """Why nothing can be read, with the file as the user calls it."""
-    return report.error.replace(report.path, datasets.name(report.path)) if report.path else ""
-
-
 def _error(report: DataReport, rename: Rename | None) -> None:
-    st.error(parts.plain(explained(report) or report.error))
+    st.error(parts.plain(datasets.explained(report) or report.error))
     if report.columns and rename is not None:
         st.info("If the file has the columns under other names, choose them here.")
 

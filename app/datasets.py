@@ -26,6 +26,13 @@ LARGE = 64 * 2**20
 """Bytes of a file above which the server does not read it itself."""
 _MOST_VERSIONS = 50
 
+_REPLY = "a prompt and a reply, or a whole conversation"
+_NEEDS = {
+    "preferences": "a prompt, a chosen and a rejected reply",
+    "questions": "a prompt, a chosen and a rejected reply",
+} | dict.fromkeys(("objective_prompts", "prompts", "harmful", "benign"), "a prompt")
+"""Of what a record must hold, in words."""
+
 
 @dataclass(frozen=True)
 class Version:
@@ -76,6 +83,15 @@ def name(path: str) -> str:
     if file.parent == _uploads():
         return str(_kept()["names"].get(file.stem, file.name))
     return path
+
+
+def explained(report: DataReport) -> str:
+    """Why nothing can be read, with the file as the user calls it, and what its set needs."""
+    if not report.path:
+        return ""
+    told, general, _ = report.error.partition(" Accepted columns:")  # of all kinds of sets
+    told = told.replace(report.path, name(report.path))
+    return f"{told} A record needs {_NEEDS.get(report.role, _REPLY)}." if general else told
 
 
 def content_hash(file: Path) -> str:

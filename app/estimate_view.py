@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from app import access, parts
-from app.checking import Check, Failure, read
+from app.checking import Check, Failure, State, read
 from u2a_core import figures
 from u2a_core.config import Settings
 from u2a_core.estimate import Estimate, Suggestion, size, time_range, verdict
@@ -37,6 +37,11 @@ def panel(settings: Settings, apply: Apply | None) -> None:
 def begin(settings: Settings) -> None:
     """Begins the check of the settings."""
     _check(settings).start(access.environment())
+
+
+def state(settings: Settings) -> State:
+    """How the check of the settings stands."""
+    return _check(settings).state()
 
 
 def _check(settings: Settings) -> Check:

@@ -117,12 +117,14 @@ def box(run: Run, status: Status) -> None:
 def _report(run: Run, status: Status, said: Advice, log: str) -> str:
     """All of it as text, for a colleague or an issue."""
     config = run.config()
+    packages = config.get("packages")
+    packages = packages if isinstance(packages, dict) else {}
     facts = [
         f"Run: {run.path.name} (u2a {config['command']}, begun {config.get('created', '?')})",
         f"What happened: {status.message}",
         f"Kind: {status.kind or 'not told'}",
         f"Likely cause: {said.cause}",
         f"Next: {said.action}",
-        "Packages: " + ", ".join(f"{k} {v}" for k, v in config.get("packages", {}).items()),
+        "Packages: " + ", ".join(f"{k} {v}" for k, v in packages.items()),
     ]
     return "\n".join([*facts, "", "Last lines of the log:", log or "(none)"])

@@ -7,7 +7,6 @@ import streamlit as st
 from app import parts
 from app.gain_table import Gains
 from u2a_core.data import fingerprint, load_truth
-from u2a_core.errors import RunError
 from u2a_core.runs import Run, reviews
 
 _AT = (10, 20, 50, 100)
@@ -40,20 +39,16 @@ def mark_buttons(sha256: str, sample: str) -> None:
         for number, (mark, words) in enumerate(reviews.MARKS.items(), start=1):
             # by callback: its arguments are of the sample that was shown when the key was pressed
             st.button(
-                words.capitalize(), key=f"mark_{mark}", shortcut=str(number), on_click=_put,
-                args=(sha256, sample, mark), type="primary" if said == mark else "secondary",
+                words.capitalize(), key=f"mark_{mark}", shortcut=str(number),
+                on_click=parts.callback(_put), args=(sha256, sample, mark),
+                type="primary" if said == mark else "secondary",
             )  # fmt: skip
-    if failed := st.session_state.pop("mark_failed", None):
-        st.error(parts.plain(failed))
 
 
 def _put(sha256: str, sample: str, mark: str) -> None:
     space = parts.workspace()
     again = reviews.marks(space, sha256).get(sample) == mark
-    try:
-        reviews.put(space, sha256, sample, None if again else mark)
-    except RunError as error:
-        st.session_state["mark_failed"] = str(error)
+    reviews.put(space, sha256, sample, None if again else mark)
 
 
 def evaluation(run: Run, gains: Gains) -> None:

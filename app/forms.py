@@ -7,7 +7,9 @@ import streamlit as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-_WIDTH = 210
+from app import parts
+
+_WIDTH = 200  # two in a row of a form at 1400 pixels
 
 
 def section_form(
@@ -35,11 +37,17 @@ def section_form(
     return found
 
 
+def readable(text: str) -> str:
+    """A docstring on a page: words of code bare, all else as it stands."""
+    return parts.plain(text.replace("`", ""))
+
+
 def _widget(name: str, field: FieldInfo, value: Any, key: str, names: Mapping[str, str]) -> Any:
     title = field.title or name.replace("_", " ").capitalize()
     kind = field.annotation
     common: dict[str, Any] = {
-        "help": field.description, "key": key, "persist_state": "session", "width": _WIDTH
+        "help": readable(field.description or "") or None, "key": key, "width": _WIDTH,
+        "persist_state": "session",
     }  # fmt: skip
     if get_origin(kind) is Literal:
         choices = list(get_args(kind))

@@ -16,7 +16,8 @@ PAGE = 1_000
 FLAGGED = "flagged by mistake?"
 _CUT = 160
 _TITLES = {
-    "rank": "rank", "gain": "gain", "gain_se": "± se", "gain_low": "95 % from", "gain_high": "to",
+    "rank": "rank", "gain": "gain", "sign": "sign", "gain_se": "± se",
+    "gain_low": "95 % from", "gain_high": "to",
     "weight": "weight ω", "mark": "your mark", "kind": "kind", "response": "negative reply",
     "prompt": "prompt", "id": "id",
 }  # fmt: skip
@@ -70,6 +71,9 @@ def grid(gains: Gains, rows: np.ndarray, marks: dict[str, str], *, blurred: bool
         on_select=lambda: selection.from_table(st.session_state[key].selection.rows, ids),
         column_config={
             "gain": number(format="%+.3f", help="positive: unlearning the sample helps"),
+            "sign": st.column_config.TextColumn(
+                width=90, help="uncertain: the 95 % interval of the gain holds 0"
+            ),
             "± se": number(format="%.3f", help="standard error over parts of J's prompts"),
             "95 % from": number(format="%+.3f", help="lower end of the gain's 95 % interval"),
             "to": number(format="%+.3f", help="upper end of the gain's 95 % interval"),
@@ -118,6 +122,8 @@ def _page(gains: Gains, rows: np.ndarray) -> np.ndarray:
 def _view(gains: Gains, page: np.ndarray, marks: dict[str, str], *, blurred: bool) -> pd.DataFrame:
     """The columns of a page as they are read, with texts cut short."""
     table = gains.frame.iloc[page]
+    table = table.assign(sign=np.where(table["gain"] > 0, "helps", "hurts"))
+    table.loc[gains.uncertain[page], "sign"] = "uncertain"
     if marks:
         table = table.assign(mark=table["id"].map(marks).map(reviews.MARKS).fillna(""))
     bounds = st.session_state.get("side") == FLAGGED  # there they decide the order

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import drafts, outcomes, parts, runview, urlstate
+from app import drafts, outcomes, parts, project, runview, urlstate
 from u2a_core import jobs
+from u2a_core.config import there
 from u2a_core.errors import U2AError
 from u2a_core.runs import Run
 
@@ -73,12 +74,13 @@ def _filtered(runs: list[Run]) -> list[Run]:
     """Those that the search and the filters leave."""
     commands = sorted({run.config()["command"] for run in runs})
     words = st.text_input(
-        "Search", key="recent_search", placeholder="name or outcome", width=260,
+        "Search", key="recent_search", placeholder="name, model or outcome", width=260,
         icon=":material/search:",
     )  # fmt: skip
     chosen = st.pills(
-        "Command", commands, selection_mode="multi", key="recent_commands", width="content"
-    )
+        "Command", commands, selection_mode="multi", key="recent_commands", width="content",
+        format_func=parts.plain,
+    )  # fmt: skip
     found = [run for run in runs if not chosen or run.config()["command"] in chosen]
     if not words.strip():
         return found
@@ -87,32 +89,49 @@ def _filtered(runs: list[Run]) -> list[Run]:
 
 def _text(run: Run) -> str:
     """What a search looks through."""
-    try:
-        said = outcomes.told(run)
-    except (U2AError, KeyError, TypeError):  # damaged: found by its name
-        said = ""
     state = run.status().state
-    return f"{parts.workspace().identify(run)} {state} {said}".replace("\\", "").lower()
+    told = f"{parts.workspace().identify(run)} {of(run)} {state} {_told(run)}"
+    return told.replace("\\", "").lower()
+
+
+def _told(run: Run) -> str:
+    """What came out of a run; of a damaged one, that it is."""
+    try:
+        return outcomes.told(run)
+    except (U2AError, KeyError, TypeError, AttributeError):
+        return "its report is damaged"
+
+
+def of(run: Run) -> str:
+    """Which project and model a run is of, in a few words."""
+    whose = project.of(run)
+    try:
+        model = run.settings().model.path
+    except U2AError:  # told where the run is opened
+        return parts.plain(whose)
+    named = Path(model).name if there(Path(model)) else model
+    return parts.plain(f"{whose} › {named[-40:] or 'no model'}")
 
 
 def _line(run: Run) -> None:
     """A run with its state, what is to be said of it, and a link to where it is shown."""
     name = parts.workspace().identify(run)
-    tick, link, state, words, age, size, more = st.columns(
-        [0.35, 3, 1.2, 4, 1.1, 1, 0.7], vertical_alignment="center"
+    tick, link, whose, state, words, age, size, more = st.columns(
+        [0.35, 2.6, 1.9, 1.2, 3.2, 1, 0.9, 0.7], vertical_alignment="center"
     )
-    tick.checkbox(f"Select {name}", key=_tick(name), label_visibility="collapsed")
+    tick.checkbox(f"Select {parts.plain(name)}", key=_tick(name), label_visibility="collapsed")
     link.page_link(page_of(run), label=parts.plain(name), query_params={"run": name})
+    whose.caption(of(run))
     state.markdown(runview.MARKS[run.status().state])
     age.caption(parts.age(run.progress_time()))
     size.caption(bytes_in_words(_size(str(run.path), run.progress_time())))
     if run.config()["command"] in drafts.FORMS and more.button(
-        ":material/content_copy:", key=f"copy_{name}", help=f"Duplicate {name} with changes",
-        type="tertiary",
+        ":material/content_copy:", key=f"copy_{name}", type="tertiary",
+        help=f"Duplicate {parts.plain(name)} with changes",
     ):  # fmt: skip
         page = drafts.duplicate(run)
         st.switch_page(f"views/{page}.py", query_params=urlstate.choices())
-    words.caption(outcomes.told(run) or " ")
+    words.caption(_told(run) or " ")
 
 
 def _delete_ticked(listed: Sequence[Run]) -> None:
@@ -124,7 +143,9 @@ def _delete_ticked(listed: Sequence[Run]) -> None:
     with st.popover(told, icon=":material/delete:", disabled=not ticked, width="content",
                     key="recent_delete"):  # fmt: skip
         st.markdown(
-            f"Delete {len(ticked)} run{'s' * (len(ticked) > 1)} with their tables and models?"
+            "Delete 1 run with its tables and its model?"
+            if len(ticked) == 1
+            else f"Delete {len(ticked)} runs with their tables and models?"
         )
         for run in ticked:
             st.markdown(f"- {parts.plain(space.identify(run))}")

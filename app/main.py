@@ -46,6 +46,7 @@ with st.container(horizontal=True, key="bar"):
         )  # fmt: skip
 line = st.container(key="crumb")
 runview.show_none()
+parts.callback_told()
 chosen.run()
 with line:
     parts.guarded(lambda: crumb.show(chosen.url_path))

@@ -4,9 +4,11 @@ Pages read run directories and launch jobs; nothing is computed here that a mode
 """
 
 import os
+import re
 import time
 import traceback
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,13 @@ from u2a_core.figures import Mode
 from u2a_core.runs import Workspace
 
 _CARD = 224
+_FAILED = "_callback_failed"
+_LINKED = re.compile(
+    r"(?<=:)(?=//|material/|[\w+-]+:)|(?<=www)(?=\.)|(?<=@)|(?<=-)(?=>)", re.IGNORECASE
+)
+"""Places inside what Markdown would follow, or draw: addresses, icons, arrows."""
+_JOINER = "\u2060"
+"""Has no width."""
 
 
 def workspace() -> Workspace:
@@ -32,23 +41,47 @@ def mode() -> Mode:
 
 def guarded(page: Callable[[], None]) -> None:
     """Runs a page, or a part; what goes wrong is a box that says what to do."""
+    if _FAILED in st.session_state:  # a click in a fragment, which draws itself alone
+        st.rerun()
     try:
         page()
-    except U2AError as error:
-        st.error(plain(str(error)))
-    except (
-        Exception
-    ) as error:  # the boundary: whatever is left is a fault of ours, or a damaged run
-        traceback.print_exc()
-        st.error(
-            f"This part cannot be shown: {plain(f'{type(error).__name__}: {error}')}. The run may "
-            "be damaged, or it is a fault of ours; the server's terminal has the details."
-        )
+    except Exception as error:  # the boundary: what is left is a fault of ours, or a damaged run
+        st.error(_sentence(error, "This part cannot be shown"))
+
+
+def callback(write: Callable[..., object]) -> Callable[..., None]:
+    """What a widget calls before the page is drawn; what goes wrong stands above that page."""
+
+    @wraps(write)
+    def call(*arguments: Any) -> None:
+        try:
+            write(*arguments)
+        except Exception as error:  # as of `guarded`
+            st.session_state[_FAILED] = _sentence(error, "This was not done")
+
+    return call
+
+
+def callback_told() -> None:
+    """What went wrong in a callback: a box that stays until the next click."""
+    if failed := st.session_state.pop(_FAILED, ""):
+        st.error(failed)
+
+
+def _sentence(error: Exception, what: str) -> str:
+    if isinstance(error, U2AError):
+        return plain(str(error))
+    traceback.print_exc()
+    return (
+        f"{what}: {plain(f'{type(error).__name__}: {error}')}. The run may be damaged, or it is a "
+        "fault of ours; the server's terminal has the details."
+    )
 
 
 def plain(text: str) -> str:
     """Text whose markup is shown, not followed, in Markdown."""
-    return "".join("\\" + c if c in r"\`*_{}[]()<>#+-!|~$:" else c for c in text)
+    safe = _LINKED.sub(_JOINER, text).replace("&", "&amp;")
+    return "".join("\\" + c if c in r"\`*_{}[]()<>#+-!|~$:" else c for c in safe)
 
 
 def number(place: Any, title: str, value: str, note: str = "", *, help: str = "") -> None:

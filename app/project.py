@@ -95,7 +95,7 @@ def write_draft(raw: dict[str, Any]) -> Settings:
         ConfigError: if one is wrong; what was kept before stays.
         RunError: if the folder of runs cannot be written.
     """
-    found = parse_settings(resolved(raw, Path()), source="the form")
+    found = parse_settings(resolved(raw, Path()), source="Cannot be saved")
     text = yaml.safe_dump(found.model_dump(mode="json"), sort_keys=False)
     with writing(draft_file()):
         replace_file(draft_file(), lambda beside: beside.write_text(text, "utf-8"))

@@ -53,18 +53,30 @@ def page(runs: dict[str, Run], chosen: Run, other: Run | None) -> Iterator[None]
 
 def _evaluations(runs: list[Run], chosen: Run) -> list[Run]:
     """Finished evaluations of these runs' models and of their original, the newest of each."""
+    faults: dict[str, str] = {}
     paths = {str(run.path) for run in runs}
     found: dict[str, Run] = {}
     ours = chosen.settings()
     for run in parts.workspace().runs():
         if run.config()["command"] != "evaluate" or not run.finished:
             continue
+        if why := table.fault(run):
+            faults[parts.workspace().identify(run)] = why
+            continue
         settings = run.settings()
         target = settings.evaluation.target
         original = not target and settings.model == ours.model and settings.data == ours.data
         if original or target in paths:
             found.setdefault(target, run)
+    left_out(faults)
     return list(found.values())
+
+
+def left_out(faults: dict[str, str]) -> None:
+    """Runs that cannot be compared, each with the reason."""
+    if faults:
+        told = "; ".join(f"{name} ({why})" for name, why in faults.items())
+        st.caption(f":material/warning: Left out, because damaged: {parts.plain(told)}")
 
 
 def _rows(runs: list[Run]) -> list[table.Row]:
@@ -83,7 +95,7 @@ def _reproduction() -> list[dict[str, Any]] | None:
     made = {
         space.identify(run): run
         for run in space.runs()
-        if run.config()["command"] == "reproduce" and run.finished
+        if run.config()["command"] == "reproduce" and run.finished and not table.fault(run)
     }
     if not made:
         return None

@@ -5,7 +5,7 @@ import streamlit as st
 from app import access, drafts, failures, parts, project, stages, urlstate
 from u2a_core import jobs
 from u2a_core.config import Settings
-from u2a_core.errors import RunError, U2AError
+from u2a_core.errors import RunError
 from u2a_core.runs import Run, Status, demo_assets
 
 MARKS = {
@@ -84,20 +84,21 @@ def live_state(name: str) -> None:
 
 
 def _state(name: str) -> None:
-    try:
-        run = parts.workspace().find(name)
-        status = run.status()
-        seen = f"_state_{name}"
-        before, st.session_state[seen] = st.session_state.get(seen), status.state
-        if before not in (None, status.state):  # the line under the bar tells it, too
-            st.rerun()
-        _state_line(name, status)
-        if status.state in jobs.ACTIVE:
-            _at_work(run, name, status)
-        else:
-            _at_rest(run, name, status)
-    except U2AError as error:
-        st.warning(parts.plain(str(error)))
+    parts.guarded(lambda: _shown_state(name))
+
+
+def _shown_state(name: str) -> None:
+    run = parts.workspace().find(name)
+    status = run.status()
+    seen = f"_state_{name}"
+    before, st.session_state[seen] = st.session_state.get(seen), status.state
+    if before not in (None, status.state):  # the line under the bar tells it, too
+        st.rerun()
+    _state_line(name, status)
+    if status.state in jobs.ACTIVE:
+        _at_work(run, name, status)
+    else:
+        _at_rest(run, name, status)
 
 
 def _at_work(run: Run, name: str, status: Status) -> None:
@@ -117,7 +118,8 @@ def stop_button(run: Run, name: str, status: Status) -> None:
     """Stop, or Cancel for a run that waits behind others."""
     waits = status.state == "queued" and bool(jobs.ahead(run))
     st.button(
-        "Cancel" if waits else "Stop", key=f"stop_{name}", on_click=jobs.stop, args=(run,),
+        "Cancel" if waits else "Stop", key=f"stop_{name}", on_click=parts.callback(jobs.stop),
+        args=(run,),
         icon=":material/close:" if waits else ":material/stop:",
         help="Leaves the line; Resume joins it again"
         if waits

@@ -95,7 +95,7 @@ def from_rank(event: Any, gains: Gains, *, aggregated: bool) -> None:
     for point in event["points"]:
         sample, *ranks = point["customdata"]
         found += [sample] if sample else gains.ids(np.arange(int(ranks[0]) - 1, int(ranks[1])))
-    choose(list(dict.fromkeys(found)), "rank")
+    choose(gains.ids(np.unique(gains.rows(found))), "rank")  # by rank, not by colour
 
 
 def from_bars(event: Any, gains: Gains) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from app import parts
+from u2a_core import jobs
 from u2a_core.runs import Run, Status
 from u2a_core.types import Progress
 
@@ -82,14 +84,14 @@ def left(lines: list[Progress], since: float) -> Left | None:
 
 
 def spent(lines: list[Progress]) -> dict[str, float]:
-    """Seconds in each stage so far, in the order in which they began.
+    """Seconds in each stage so far, in the order in which they were last in hand.
 
-    What a resume went back is not taken off.
+    A resume goes through the first ones again. What it went back is not taken off.
     """
     found: dict[str, float] = {}
     for line, after in zip(lines, [*lines[1:], lines[-1]] if lines else [], strict=True):
         passed = max(0.0, after.seconds - line.seconds)
-        found[line.stage] = found.get(line.stage, 0.0) + passed
+        found[line.stage] = found.pop(line.stage, 0.0) + passed
     return found
 
 
@@ -122,15 +124,24 @@ def bar(run: Run, status: Status) -> None:
     """How far the stage in hand is, how long the run has worked, and how long it still takes."""
     lines = shown(run)
     if status.state == "queued" or not lines:
-        st.progress(0.0, text="starting" if status.state != "queued" else "waiting for its turn")
+        st.progress(0.0, text=waiting(run) if status.state == "queued" else "starting")
         return
     last, since = lines[-1], max(0.0, time.time() - run.progress_time())
     if last.total == 1:  # nothing to count: that time goes on is all there is to say
-        st.progress(0.0, text=f"{last.stage}, {words(last.seconds + since)}")
+        st.progress(0.0, text=f"{parts.plain(last.stage)}, {words(last.seconds + since)}")
         return
-    text = f"{last.stage} {last.step} of {last.total}, {words(last.seconds + since)}"
+    text = f"{parts.plain(last.stage)} {last.step} of {last.total}, {words(last.seconds + since)}"
     rest = left(lines, since)
     st.progress(min(1.0, last.step / max(1, last.total)), text=f"{text}, {rest}" if rest else text)
+
+
+def waiting(run: Run) -> str:
+    """For what a queued run waits: its device, and the run that has it."""
+    turn, before = run.lock.turn(), jobs.ahead(run)
+    if turn is None or not before:  # a try-out may have the device, which the run itself tells
+        return parts.plain(run.status().message) or "starting"
+    first = parts.workspace().identify(before[-1])
+    return parts.plain(f"waiting for its turn on {turn[0]}, which {first} has")
 
 
 def told(run: Run) -> str:

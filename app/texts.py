@@ -15,6 +15,7 @@ from u2a_core.errors import RunError
 from u2a_core.runs.files import read_json, write_json
 
 MASK = "hidden: open the sample to read it"
+_UNKEPT = "_blurred_here"
 STYLE = """
 .u2a-text{white-space:pre-wrap;overflow-wrap:anywhere}
 .u2a-blur{filter:blur(7px);cursor:pointer;user-select:none}
@@ -53,7 +54,8 @@ def prompt_and_reply(table: pd.DataFrame, sample: str, *, blurred: bool = False)
 
 def blurred(sha256: str) -> bool:
     """Whether the texts of a set are blurred."""
-    return bool(_kept().get(sha256, False))
+    unkept = st.session_state.get(_UNKEPT, {})
+    return bool(unkept.get(sha256, _kept().get(sha256, False)))
 
 
 def blur_switch(sha256: str, *, key: str) -> bool:
@@ -62,10 +64,13 @@ def blur_switch(sha256: str, *, key: str) -> bool:
     state[key] = blurred(sha256)
 
     def keep() -> None:
-        write_json(_file(), _kept() | {sha256: bool(state[key])})
+        said = {sha256: bool(state[key])}
+        state[_UNKEPT] = state.get(_UNKEPT, {}) | said  # in this tab also where no file can be
+        write_json(_file(), _kept() | said)
+        del state[_UNKEPT][sha256]
 
     return st.toggle(
-        "Blur texts", key=key, on_change=keep,
+        "Blur texts", key=key, on_change=parts.callback(keep),
         help="For harmful sets: a text is read by clicking it. Remembered for this set",
     )  # fmt: skip
 

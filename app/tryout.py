@@ -151,7 +151,7 @@ def _answering(desk: Desk, asked: Try, pair: Pair) -> None:
             else:
                 st.button(
                     "Stop", icon=":material/stop:", key=f"try_stop_{asked.id}",
-                    on_click=desk.stop, args=(asked,),
+                    on_click=parts.callback(desk.stop), args=(asked,),
                 )  # fmt: skip
         _exchange(asked, outcome, pair)
 

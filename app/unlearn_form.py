@@ -123,13 +123,15 @@ def all_settings(raw: dict[str, Any], page: str, sections: tuple[str, ...]) -> S
     out = ("method", "kind", "reward", "base", "mixture", "target")
     key = drafts.named(page)
     try:
-        settings = parse_settings(raw, source="the form")
+        settings = parse_settings(raw, source="Cannot be launched")
         raw = settings.model_dump(mode="json")
         with st.expander("All settings"):
-            for name in sections:
+            tabs = st.tabs([name.capitalize() for name in sections])
+            for name, tab in zip(sections, tabs, strict=True):
                 section = getattr(settings, name)
-                st.markdown(f"**{parts.plain(str(type(section).__doc__))}**")
-                raw[name] |= forms.section_form(section, key=f"{key}_{name}", leave_out=out)
+                with tab:
+                    st.caption(forms.readable(str(type(section).__doc__)))
+                    raw[name] |= forms.section_form(section, key=f"{key}_{name}", leave_out=out)
         return parse_settings(raw, source="All settings")
     except U2AError as error:
         st.error(parts.plain(str(error)))

@@ -10,7 +10,6 @@ import streamlit as st
 
 from app import parts, texts
 from app.replies import Pair
-from u2a_core.errors import U2AError
 from u2a_core.runs.votes import Ballot, Choice, Replies, Tally, Vote, agreement, tally
 from u2a_core.types import Estimate
 
@@ -20,7 +19,6 @@ CHOICES: dict[Choice, tuple[str, str, str]] = {
     "skip": ("Skip", ":material/skip_next:", "S"),
     "right": ("Right better", ":material/arrow_forward:", "Right"),
 }
-_FAILED = "_vote_failed"
 
 
 @st.fragment
@@ -30,8 +28,6 @@ def page(pair: Pair) -> None:
 
 
 def _page(pair: Pair) -> None:
-    if failed := st.session_state.pop(_FAILED, ""):
-        st.error(parts.plain(failed))
     asked = items(pair.replies())
     if not asked:
         st.info("A and B have no replies that differ, so there is nothing to vote on.")
@@ -79,8 +75,8 @@ def _invitation(pair: Pair, ballot: Ballot, count: int) -> None:
         "Stop whenever you like: votes are kept."
     )
     st.button(
-        "Begin the vote", type="primary", key="vote_begin", on_click=_written,
-        args=(pair, ballot.begin),
+        "Begin the vote", type="primary", key="vote_begin",
+        on_click=parts.callback(_written), args=(pair, ballot.begin),
     )  # fmt: skip
 
 
@@ -103,8 +99,8 @@ def _ask(pair: Pair, ballot: Ballot, row: dict[Hashable, Any], voted: list[Repli
     with st.container(horizontal=True, horizontal_alignment="center"):
         for choice, (title, icon, key) in CHOICES.items():
             st.button(
-                title, icon=icon, shortcut=key, key=f"vote_{choice}_{at}", on_click=_written,
-                args=(pair, lambda choice=choice: cast(choice)),
+                title, icon=icon, shortcut=key, key=f"vote_{choice}_{at}",
+                on_click=parts.callback(_written), args=(pair, lambda choice=choice: cast(choice)),
             )  # fmt: skip
         before = voted[: voted.index(at)] if at in voted else voted
         st.button(
@@ -115,12 +111,9 @@ def _ask(pair: Pair, ballot: Ballot, row: dict[Hashable, Any], voted: list[Repli
 
 
 def _written(pair: Pair, write: Callable[[], object]) -> None:
-    """A click that writes votes; what goes wrong is told when the page is drawn."""
-    try:
-        pair.ours.check_there()
-        write()
-    except U2AError as error:
-        st.session_state[_FAILED] = str(error)
+    """A click that writes votes."""
+    pair.ours.check_there()
+    write()
 
 
 def _outcome(
@@ -135,8 +128,9 @@ def _outcome(
         with st.popover("Delete votes", icon=":material/delete:", disabled=not votes):
             st.markdown(f"Delete {len(votes)} votes? A new vote shuffles the sides anew.")
             st.button(
-                "Delete for good", key="vote_delete", on_click=_written, args=(pair, ballot.delete)
-            )
+                "Delete for good", key="vote_delete", on_click=parts.callback(_written),
+                args=(pair, ballot.delete),
+            )  # fmt: skip
         if shown and votes:
             _exports(pair, votes)
     if shown and votes:

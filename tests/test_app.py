@@ -10,6 +10,7 @@ import pytest
 from pages import MAIN, opened, run_in
 from streamlit.testing.v1 import AppTest
 
+from app import parts
 from u2a_core.config import load_settings
 from u2a_core.runs import Run, Workspace, demo_assets
 
@@ -347,3 +348,21 @@ def test_warnings_of_a_run_stand_on_its_page(folder: Path):
     run.write_report(shipped.report() | {"warnings": [said]})
     app = opened("gains", run="bent")
     assert any("is indefinite" in warning.value for warning in app.warning)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ":material/home:", ":material_home:", ":smile:", "http://evil.example/x",
+        "www.evil.example", "a@evil.example", "a -> b",
+        "&lt;b&gt;", "$x^2$", "[a](b)", "Www.Evil.example", "a&b", "mailto:a@b.c",
+    ],
+)  # fmt: skip
+def test_markup_in_a_name_is_shown_as_it_is_written(text: str):
+    import html
+    import re
+
+    safe = parts.plain(text)
+    for drawn in (r":material/", r":\w+:", r"://", r"www\.", r"@\w", r"->", r"&(?!amp;)"):
+        assert not re.search(drawn, safe.replace("\\", ""), re.IGNORECASE), drawn
+    assert html.unescape(safe.replace("\\", "")).replace("\u2060", "") == text

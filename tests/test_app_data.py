@@ -83,6 +83,7 @@ def test_unknown_columns_are_chosen_and_the_command_line_reads_them_too(
     app.selectbox("column_negatives_prompt").set_value("ask").run()
     app.selectbox("column_negatives_response").set_value("said").run()
     assert not app.exception
+    assert "Saved" in said(app)  # and what is still missing, with its page
     assert numbers(app)["Usable"] == "6"
     assert draft(folder)["columns"] == {"negatives": {"prompt": "ask", "response": "said"}}
     assert inspect_data(load_settings(folder / ".draft.yaml").data).files[0].usable == 6
@@ -177,7 +178,11 @@ def test_uploads_are_kept_by_content_and_an_earlier_version_comes_back(
     assert "Versions (2)" in [fold.label for fold in app.expander]
     app.button("version_negatives_1").click().run()
     assert numbers(app)["Usable"] == "3"
-    assert app.text_input("own_path_negatives").value == draft(folder)["negatives"]
+    path = draft(folder)["negatives"]
+    assert (
+        app.text_input("own_path_negatives").value == "../evil3 <b>.jsonl"
+    )  # as the user knows it
+    assert draft(folder)["negatives"] == path == str(folder / ".uploads" / Path(path).name)
     assert "evil3" in next(c.value for c in app.caption if "· file " in c.value)
 
 
@@ -329,3 +334,24 @@ def test_the_format_is_shown_and_another_can_be_named(folder: Path, tmp_path: Pa
     assert numbers(app)["Usable"] == "1"
     app.selectbox("format_negatives").set_value("").run()
     assert draft(folder)["formats"] == {}
+
+
+def test_saved_again_an_upload_stays_what_it_is(folder: Path):
+    app = opened("data")
+    app.segmented_control("project_choice").set_value("own").run()
+    row = json.dumps({"prompt": "Why?", "response": "No."}) + "\n"
+    app.file_uploader("own_upload_negatives_0").set_value(("mine.jsonl", row.encode(), "text/json"))
+    save(app)
+    path = draft(folder)["negatives"]
+    save(app)
+    assert draft(folder)["negatives"] == path
+    assert app.text_input("own_path_negatives").value == "mine.jsonl"
+
+
+def test_a_prompts_file_is_asked_for_prompts_alone(folder: Path, tmp_path: Path):
+    negatives = lines(tmp_path / "n.jsonl", {"prompt": "Why?", "response": "No."})
+    app = own(negatives=negatives, objective_prompts=lines(tmp_path / "p.jsonl", {"x": 1}))
+    assert "A record needs a prompt." in said(app)
+    assert "data.columns" not in said(app)
+    chart = next(c for c in app.get("plotly_chart") if "sizes" in c.proto.id)
+    assert "1 records are used of the sets that can be read" in chart.proto.spec

@@ -424,3 +424,10 @@ def test_a_search_that_finds_nothing_says_so(space: Workspace):
 def test_the_file_of_an_export_is_made_when_it_is_asked_for(gains, monkeypatch):
     monkeypatch.setattr(gain_grid, "exported", lambda *_: SimpleNamespace(to_csv=lambda **_: "x"))
     assert gain_grid._file("CSV", gains, gains.flagged, {})() == "x"
+
+
+def test_a_sign_that_is_uncertain_is_told_in_the_table(space: Workspace):
+    shown = opened("gains", run="demo-gains").dataframe[0].value
+    counts = shown["sign"].value_counts()
+    assert counts["uncertain"] == 129
+    assert set(counts.index) == {"helps", "hurts", "uncertain"}

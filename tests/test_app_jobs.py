@@ -485,3 +485,103 @@ def test_an_ablations_progress_is_that_of_its_arms(folder: Path):
         run.append_progress(Progress(f"top_k-{n}", 1, 30, 10.0 * n + 5, {}))
     assert stages.told(run).startswith("arms 3 of 10, about 70 s left")
     assert stages.shown(run)[-1].stage == "arms"
+
+
+def test_a_stop_that_fails_is_told_and_leaves_the_page_standing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from u2a_core import jobs
+
+    def refused(run: Run) -> None:
+        raise PermissionError("Operation not permitted")
+
+    working(made(folder, "mine"))
+    monkeypatch.setattr(jobs, "stop", refused)
+    app = opened("unlearn", run="mine")
+    app.button("stop_mine").click().run()
+    assert not app.exception
+    assert "This was not done: PermissionError: Operation not permitted" in said(app)
+    assert "Stop" in labels(app)
+
+
+def test_a_configuration_without_settings_is_told(folder: Path):
+    settings = load_settings(DEMO)
+    configurations.keep(folder, "bad", "unlearn", settings)
+    (file,) = (folder / ".configs").glob("*.json")
+    file.write_text(json.dumps({"name": "bad", "command": "unlearn"}))
+    with pytest.raises(ConfigError, match="must hold settings"):
+        configurations.kept(folder, "bad")
+    app = opened("unlearn")
+    app.button("load_unlearn").click().run()
+    assert not app.exception
+    assert "must hold settings; it is damaged" in said(app)
+
+
+def test_a_failed_run_with_odd_packages_is_shown(folder: Path):
+    run = failed(folder, "why", "RunError")
+    (run.path / "config.json").write_text(json.dumps(run.config() | {"packages": ["x"]}))
+    app = opened("unlearn", run="mine")
+    assert "Packages: " in " ".join(code.value for code in app.code)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        '{"stage": "reweighting", "step": "x", "total": 30, "seconds": 1, "values": {}}',
+        '{"stage": "reweighting", "step": 4, "total": 30, "seconds": NaN, "values": {}}',
+        '{"stage": 4, "step": 4, "total": 30, "seconds": 1, "values": {}}',
+        '{"stage": "reweighting", "step": 4, "total": 30, "seconds": 1, "values": 5}',
+        '{"stage": "reweighting", "step": 4, "total": 30, "seconds": 9, "values": {"step": "x"}}',
+        '{"stage": "reweighting", "step": 4, "total": 30, "seconds": 9, "values": {"step": NaN}}',
+        '{"stage": "reweighting", "step": 4, "total": 30, "seconds": 9, "values": '
+        '{"step": 4, "objective": NaN}}',
+    ],
+)
+@pytest.mark.parametrize("page", ["home", "unlearn"])
+def test_an_odd_line_of_progress_hides_neither_state_nor_pictures(
+    folder: Path, page: str, odd: str
+):
+    run = working(made(folder, "mine"))
+    with (run.path / "progress.jsonl").open("a") as file:
+        file.write(odd + "\n")
+    app = opened(page, run="mine")
+    assert "Stop" in labels(app)
+    assert "reweighting" in str([e.proto for e in app.get("html")]) + said(app)
+    if page == "unlearn":
+        assert len(app.get("plotly_chart")) >= 2
+
+
+def test_after_a_resume_the_stage_in_hand_stands_last():
+    names = ("loading", "steps", "loading", "steps", "loading")
+    lines = [Progress(name, 0, 1, float(n), {}) for n, name in enumerate(names)]
+    assert list(stages.spent(lines)) == ["steps", "loading"]
+    assert list(stages.spent(lines[:4])) == ["loading", "steps"]
+
+
+def test_a_waiting_run_says_for_which_device_and_run(folder: Path):
+    working(made(folder, "first"), device="cpu")
+    second = made(folder, "second")
+    second.lock.assign(os.getpid(), device="cpu")
+    second.write_status("queued")
+    app = opened("unlearn", run="second")
+    told = " ".join(str(e.proto) for e in app.get("progress")).replace("\\", "")
+    assert "waiting for its turn on cpu, which first has" in told
+
+
+def test_recent_runs_tell_project_and_model_and_are_found_by_it(folder: Path):
+    failed(folder, "why", "RunError")
+    other = made(folder, "other", "--model.path", "someone/else-1b")
+    other.write_status("failed", "why")
+    app = opened("home")
+    assert "embedded demo › model" in said(app)
+    assert "another project › someone/else-1b" in said(app)
+    app.text_input("recent_search").set_value("else-1b").run()
+    assert [name for name, _ in links(app) if name in ("mine", "other")] == ["other"]
+
+
+def test_all_settings_stand_in_tabs_whose_help_has_no_markup(folder: Path):
+    app = opened("unlearn")
+    assert [tab.label for tab in app.tabs][:4] == ["Inner", "Outer", "Objective", "Evaluation"]
+    helps = [w.help for w in (*app.number_input, *app.selectbox, *app.text_input) if w.help]
+    assert helps
+    assert not any("`" in told for told in helps)

@@ -298,3 +298,23 @@ def test_a_check_finds_the_token_and_leaves_it_nowhere(folder: Path):
     found = check.result()
     assert found is not None
     assert found.largest.peak < 2**30
+
+
+def test_nothing_is_called_complete_before_the_check_has_found_it_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = own(folder, path=str(demo_assets() / "model"))
+    monkeypatch.setattr(Check, "start", lambda check, env: None)
+    app = opened("model")
+    for state, told in (
+        ("running", "the model is being checked"),
+        ("failed", "the check of the model has found wrong"),
+        ("done", "nothing is missing"),
+    ):
+        monkeypatch.setattr(Check, "state", lambda check, state=state: state)
+        if state == "done":
+            checked(folder, settings)
+        next(b for b in app.button if b.label == "Check and save").click().run()
+        assert not app.exception
+        assert told in words(app), state
+        assert ("nothing is missing" in words(app)) == (state == "done")

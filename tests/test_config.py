@@ -19,6 +19,13 @@ def test_paths_are_relative_to_the_file(tmp_path: Path):
     assert settings.data.negatives == str(tmp_path / "n.jsonl")
 
 
+@pytest.mark.parametrize("spec", ["mine:score", "mine.py:score"])
+def test_a_function_of_a_file_beside_the_settings_is_found(tmp_path: Path, spec: str):
+    (tmp_path / "mine.py").write_text("def score(prompts, replies): return [0.0] * len(replies)")
+    settings = load_settings(written(tmp_path, f"objective: {{reward: '{spec}'}}"))
+    assert settings.objective.reward == f"{tmp_path / 'mine.py'}:score"
+
+
 def test_hub_ids_stay_as_they_are(tmp_path: Path):
     settings = load_settings(written(tmp_path, "model: {path: owner/name}"))
     assert settings.model.path == "owner/name"

@@ -39,3 +39,13 @@ def test_what_lies_far_beyond_is_in_the_last_bar_and_told():
     assert max(figure.data[0].x) < 400
     assert "the last bar holds 1 longer" in figure.layout.xaxis.title.text
     assert figure.layout.title.text == "Half of the replies have at most 200 characters"
+
+
+def test_sets_that_cannot_be_read_are_not_said_to_be_lost_or_kept():
+    table = pd.DataFrame([("Negatives", 68, 0, 0)], columns=["name", "used", "repeated", "faulty"])
+    titles = [
+        figures.set_sizes(table, "light", unread=unread).layout.title.text
+        for unread in (False, True)
+    ]
+    assert titles[0] == "68 records are used, none is lost"
+    assert titles[1] == "68 records are used of the sets that can be read"

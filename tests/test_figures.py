@@ -203,3 +203,14 @@ def test_cost_is_drawn_of_what_has_one_with_its_interval():
     assert figure.data[0].error_y.array[0] == pytest.approx(0.1)
     empty = figures.cost_against_reward(cost_rows(), "light")
     assert (len(empty.data), empty.layout.title.text) == (0, "No method with a known cost yet")
+
+
+def test_a_gain_of_uncertain_sign_is_hollow_and_named():
+    known = GAINS.assign(gain_low=GAINS["gain"] - 0.5, gain_high=GAINS["gain"] + 0.5)
+    drawn = traces(figures.rank_plot(known, "light"))
+    unsure = drawn["hurts, uncertain"]
+    assert unsure["marker"]["symbol"] == "circle-open"
+    assert "95 % interval holds 0" in unsure["hovertemplate"]
+    assert list(unsure["y"]) == [-0.1]
+    assert drawn["hurts"]["marker"]["symbol"] == "circle"
+    assert list(drawn["hurts"]["y"]) == [-1.0, -3.0]

@@ -199,6 +199,15 @@ def test_a_missing_reward_names_the_ways_to_give_one():
         load_reward("", ModelSettings())
 
 
+def test_a_reward_function_that_expects_single_texts_is_told_what_it_is_given(tmp_path: Path):
+    file = tmp_path / "mine.py"
+    file.write_text("def score(prompt, reply):\n    return reply.startswith('a')\n")
+    reward = load_reward(f"{file}:score", ModelSettings())
+    expected = "must take \\(prompts, replies\\), two sequences of texts, and return a number for"
+    with pytest.raises(ModelError, match=expected):
+        reward(["p"], ("r",))
+
+
 def test_a_tiny_model_computes_in_one_thread_unless_told(policy: Policy):
     before = torch.get_num_threads()
     large = torch.nn.Linear(10_000, 1_001, device="meta")

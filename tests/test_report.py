@@ -185,3 +185,59 @@ def test_words_are_marked_in_both_texts():
     assert new == 'I <ins style="background:#000">am happy to help.</ins>'
     assert word_diff("", "", ("#fff", "#000")) == ("", "")
     assert json.dumps(word_diff("a\nb", "a\nb", ("#fff", "#000"))) == '["a\\nb", "a\\nb"]'
+
+
+def test_texts_of_an_arm_are_blurred_where_the_workbench_blurs_its_set(tmp_path: Path):
+    demo = Run.create(tmp_path / "d1", "demo", Run.open(SHIPPED / "demo-npo-u2a").settings())
+    arm = finished_run(demo.path / "arms", "npo-u2a", model=False)
+    demo.write_report({"command": "demo", "seconds": 1.0})
+    write_json(tmp_path / ".blurred.json", {arm.report()["data"]["negatives_sha256"]: True})
+    for words in (demo.path, arm.path, demo.path / "arms"):
+        assert 'class="blur"' in written(tmp_path, words)
+
+
+def test_a_damaged_run_is_told_and_the_table_of_the_others_stands(tmp_path: Path):
+    for name in ("first", "second", "third"):
+        finished_run(tmp_path, name, model=False)
+    config = json.loads((tmp_path / "third" / "config.json").read_text())
+    config["settings"]["inner"]["method"] = "nope"
+    write_json(tmp_path / "third" / "config.json", config)
+    body = written(tmp_path, tmp_path)
+    assert "third is damaged" in body
+    assert "What differs between the runs" in body
+    assert "<h2>first</h2>" in body
+    assert "Reward-V ↑" in body
+
+
+def unmoved(tmp_path: Path) -> Run:
+    """A finished run that kept no step: its replies are those of before."""
+    run = finished_run(tmp_path, "mine", model=False)
+    table = run.table("generations")
+    same = {f"{column}_after": table[f"{column}_before"] for column in ("reply", "reward")}
+    run.write_table("generations", table.assign(**same))
+    objective = {"before": -0.693, "after": -0.693}
+    run.write_report(run.report() | {"steps": 0, "objective": objective})
+    return run
+
+
+def test_a_run_that_kept_no_step_says_so_in_file_and_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run = unmoved(tmp_path)
+    body = written(tmp_path, run.path)
+    assert "none of 30 steps kept, as none raised J above -0.693" in body
+    assert "replies are the same in both" in body
+    assert "Largest weights" not in body
+    capsys.readouterr()
+    assert main(["report", str(run.path)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "none of 30 steps kept" in said
+    assert "are the same before and after" in said
+    assert "Replies before and after" not in said
+
+
+def test_ranks_that_are_left_out_of_a_gains_table_are_marked(capsys: pytest.CaptureFixture[str]):
+    assert main(["report", str(SHIPPED / "demo-gains")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("…" in line.split() and len(line.split()) == 1 for line in
+               (line.replace("│", " ") for line in lines))  # fmt: skip

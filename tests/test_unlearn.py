@@ -2,12 +2,13 @@
 
 import math
 from collections import deque
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from u2a_core import params
-from u2a_core.config import InnerSettings, OuterSettings
+from u2a_core.config import InnerSettings, OuterSettings, Settings
 from u2a_core.descent import Choice, UnlearnState, descend, start
 from u2a_core.errors import NumericalError
 from u2a_core.losses import (
@@ -18,6 +19,7 @@ from u2a_core.losses import (
     weighted_loss,
 )
 from u2a_core.objectives import Objective
+from u2a_core.results import _unmoved
 from u2a_core.testing import TinyPolicy, random_batch
 from u2a_core.types import Estimate, Weights
 from u2a_core.unlearn import InnerProblem, hessian_product, inner_step, step_seed
@@ -261,3 +263,25 @@ def test_the_hessian_product_is_the_dense_one(retain: int):
         torch.testing.assert_close(found[name], tensor, rtol=1e-6, atol=1e-8)
     for name, tensor in theta.items():
         assert torch.equal(tensor, problem.origin[name])
+
+
+@pytest.mark.parametrize(
+    ("command", "ended", "wanted"),
+    [
+        ("reweight", "budget used", "smaller inner.learning_rate (it was 0.05)"),
+        ("unlearn", "J did not rise for 3 rounds", "ended early: J did not rise for 3 rounds"),
+        ("baseline", "budget used", "smaller baseline.learning_rate (it was 1e-05)"),
+    ],
+)
+def test_a_descent_that_never_raised_j_says_how_far_it_fell(command: str, ended: str, wanted: str):
+    history = [{"step": 2.0 * n, "objective": -0.693 - 0.01 * n} for n in range(4)]
+    state = SimpleNamespace(best_step=0, history=history, ended=ended)
+    experiment = SimpleNamespace(settings=Settings())
+    (said,) = _unmoved(command, experiment, state)
+    assert "No step raised J: the saved model is the original." in said
+    assert "measured (3): from -0.693 to -0.723 at step 6" in said
+    assert wanted in said
+    history[1]["objective"] = -0.693  # not below: then it did not fall everywhere
+    assert "J fell" not in _unmoved(command, experiment, state)[0]
+    state.best_step = 2
+    assert _unmoved(command, experiment, state) == []

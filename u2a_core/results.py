@@ -50,7 +50,8 @@ def write_descent(
         facts["identity_error"] = state.identity_error
         history = pd.DataFrame(state.history).filter(regex="^solve_").dropna(how="all")
         solves = history.rename(columns=lambda name: name.removeprefix("solve_"))
-        facts |= curvature_facts(experiment.settings.outer.curvature, solves)
+        found = curvature_facts(experiment.settings.outer.curvature, solves)
+        facts |= found | {"warnings": [*facts["warnings"], *found["warnings"]]}
     if truth is not None:
         mass = weights.values.cpu().numpy()[truth].sum()
         facts["weight_on_mislabelled"] = float(mass)
@@ -76,7 +77,33 @@ def write_outcome(
         "objective": {"before": state.history[0]["objective"], "after": state.best_objective},
         "reward": _rewards(before, after),
         "ledger": state.ledger.facts(),
+        "warnings": _unmoved(run.config()["command"], experiment, state),
     }
+
+
+def _unmoved(command: str, experiment: Experiment, state: UnlearnState) -> list[str]:
+    """Where no step raised J: how far it fell, what ended the run, and what to try."""
+    if state.best_step:
+        return []
+    settings, (first, *later) = experiment.settings, state.history
+    said = "No step raised J: the saved model is the original."
+    if later and all(row["objective"] < first["objective"] for row in later):
+        said += (
+            f" J fell at every step where it was measured ({len(later)}): from "
+            f"{first['objective']:+.3f} to {later[-1]['objective']:+.3f} at step "
+            f"{later[-1]['step']:.0f}."
+        )
+    if state.ended != "budget used":
+        said += f" The run was ended early: {state.ended}."
+    rate = ("inner.learning_rate", settings.inner.learning_rate)
+    every = ("outer.steps_per_round", settings.outer.steps_per_round)
+    if command == "baseline":
+        rate = ("baseline.learning_rate", settings.baseline.learning_rate)
+        every = ("baseline.measure_every", settings.baseline.measure_every)
+    return [
+        f"{said} Try a smaller {rate[0]} (it was {rate[1]:g}), or a smaller {every[0]} (it was "
+        f"{every[1]}), so that J is measured sooner."
+    ]
 
 
 def write_path(run: Run, experiment: Experiment, state: UnlearnState) -> None:

@@ -27,23 +27,31 @@ VIEWS: dict[str, Callable[[replies.Pair], None]] = {
 def page() -> None:
     """The page."""
     st.title("Compare")
-    space = parts.workspace()
-    runs = {
-        space.identify(run): run
-        for run in (*space.runs(), *space.shipped())
-        if run.config()["command"] in table.DESCENTS and run.finished
-    }
+    runs, faults = _finished()
     if not runs:
         st.info("No finished run yet. Launch one on Unlearn, or open the demo on Home.")
         return
     pair = _pair(runs)
-    alike = table.measured_alike(_reports(runs), pair.b)
+    results.left_out(faults)
+    alike = table.measured_alike({name: run.report() for name, run in runs.items()}, pair.b)
     parts.guarded(lambda: _results(pair, {name: runs[name] for name in alike}))
     parts.guarded(lambda: _settings(pair))
     _view(pair)
     st.subheader("Rewards")
     parts.guarded(lambda: _rewards(alike, len(runs)))
     parts.guarded(results.costs)
+
+
+def _finished() -> tuple[dict[str, Run], dict[str, str]]:
+    """The finished descents by name; and of those that are damaged, why."""
+    space = parts.workspace()
+    found = {
+        space.identify(run): run
+        for run in (*space.runs(), *space.shipped())
+        if run.config()["command"] in table.DESCENTS and run.finished
+    }
+    faults = {name: why for name, run in found.items() if (why := table.fault(run))}
+    return {name: run for name, run in found.items() if name not in faults}, faults
 
 
 def _pair(runs: dict[str, Run]) -> replies.Pair:
@@ -89,23 +97,14 @@ def _side(title: str, key: str, names: list[str], fallback: str) -> str:
 def _absent(wanted: str, instead: str) -> None:
     """Why a run of the address is not shown."""
     try:
-        state = parts.workspace().find(wanted).status().state
+        run = parts.workspace().find(wanted)
+        state = run.status().state
     except RunError:
         why = "is no run of this workspace"
     else:
-        why = f"has nothing to compare yet: it is {state}"
+        finished = "is damaged" if table.fault(run) else "has no model to compare"
+        why = finished if run.finished else f"has nothing to compare yet: it is {state}"
     st.warning(f"{parts.plain(wanted[:60])} {why}. {parts.plain(instead)} is shown instead.")
-
-
-def _reports(runs: dict[str, Run]) -> dict[str, dict[str, Any]]:
-    """The runs' reports; a damaged one is told, and hides no other."""
-    found = {}
-    for name, run in runs.items():
-        try:
-            found[name] = run.report()
-        except RunError as error:
-            st.warning(parts.plain(str(error)))
-    return found
 
 
 def _results(pair: replies.Pair, alike: dict[str, Run]) -> None:

@@ -75,7 +75,7 @@ def _file_field(role: SetName, draft: Settings) -> None:
     """An upload or a path for one file."""
     state, key, kept = st.session_state, f"own_path_{role}", getattr(draft.data, role)
     if state.get(f"{key}_kept") != kept:  # a first visit, or it was changed elsewhere
-        state[key] = state[f"{key}_kept"] = kept
+        state[key], state[f"{key}_kept"] = datasets.name(kept), kept
     title = TITLES[role]
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     left.file_uploader(
@@ -94,7 +94,9 @@ def _save(draft: Settings) -> None:
     try:
         for role in ROLES:
             upload, typed = state.get(_upload_key(role)), state.get(f"own_path_{role}") or ""
-            files[role] = typed.strip() if upload is None else str(datasets.store(upload))
+            kept = getattr(draft.data, role)
+            same = kept if typed == datasets.name(kept) else typed.strip()  # an upload's own name
+            files[role] = same if upload is None else str(datasets.store(upload))
         _keep(draft, files, {})
     except U2AError as error:
         state[_TOLD] = str(error)
@@ -125,6 +127,7 @@ def _rename(role: SetName, part: Part, column: str) -> None:
     named = columns_view.changed(draft.data.columns_of(role), role, part, column)
     try:
         _keep(draft, {}, {role: named})
+        st.session_state[_SAVED] = True
     except U2AError as error:
         st.session_state[_TOLD] = str(error)
 
@@ -132,7 +135,7 @@ def _rename(role: SetName, part: Part, column: str) -> None:
 def _unreadable(inspection: Inspection, settings: Settings) -> list[str]:
     """Files that are not there, or cannot be read."""
     return [
-        f"{TITLES[report.role]}: {dataset_view.explained(report)}"
+        f"{TITLES[report.role]}: {datasets.explained(report)}"
         for report in inspection.files
         if report.error and report.role in ROLES and getattr(settings.data, report.role)
     ]
@@ -184,7 +187,7 @@ def _sets(inspection: Inspection, settings: Settings, *, own: bool) -> None:
         _remember(reports.values(), settings)
     far = _far(settings)
     st.subheader("Sets")
-    _sizes([report for report in reports.values() if not report.error])
+    _sizes(list(reports.values()))
     for overlap in inspection.overlaps:
         st.warning(parts.plain(overlap.sentence), icon=":material/join_inner:")
     names = [role for role in ROLES if role in reports or role in far]
@@ -201,14 +204,18 @@ def _sets(inspection: Inspection, settings: Settings, *, own: bool) -> None:
         st.error(f"Cannot be read, choose it below to see why: {', '.join(unread)}.")
     with st.container(border=True):
         if role in far:
-            dataset_view.far(settings, role, far[role], rename=_rename if own else None)
+            dataset_view.far(
+                settings, role, far[role], blurred=blurred, rename=_rename if own else None
+            )
             return
         dataset_view.card(reports[role], settings, blurred=blurred, rename=_rename if own else None)
     if own:
         _versions(reports[role], settings)
 
 
-def _sizes(reports: list[DataReport]) -> None:
+def _sizes(found: list[DataReport]) -> None:
+    """The picture of those that can be read."""
+    reports = [report for report in found if not report.error]
     if not reports:
         return
     rows = [
@@ -224,8 +231,8 @@ def _sizes(reports: list[DataReport]) -> None:
     table = pd.DataFrame(rows, columns=["name", "used", "repeated", "faulty"])
     told = "; ".join(f"{name} {used:,}" for name, used, _, _ in rows)
     st.plotly_chart(
-        figures.set_sizes(table, parts.mode()), theme=None, key="sizes",
-        alt=f"Records of each set: {told}",
+        figures.set_sizes(table, parts.mode(), unread=len(reports) < len(found)), theme=None,
+        key="sizes", alt=f"Records of each set: {told}",
     )  # fmt: skip
 
 

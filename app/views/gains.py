@@ -57,7 +57,7 @@ def _recompute() -> None:
     names = {"demo": "Recompute for the demo", "own": "Compute for my data"}
     launching.button(
         "gains", project.settings(), label=names[project.chosen()], primary=False,
-        help="Starts a job; about 15 s for the demo on two cores",
+        help="Starts a job" + ("; about 15 s on two cores" if project.chosen() == "demo" else ""),
     )  # fmt: skip
 
 

@@ -37,6 +37,10 @@ def page() -> None:
 @st.fragment(run_every=2)
 def _running() -> None:
     """Jobs at work and in line, each with a link to watch it and its Stop or Cancel."""
+    parts.guarded(_active_runs)
+
+
+def _active_runs() -> None:
     space = parts.workspace()
     active = [run for run in space.runs() if run.status().state in jobs.ACTIVE]
     names = [space.identify(run) for run in active]
@@ -54,11 +58,14 @@ def _running() -> None:
 def _active(run: Run) -> None:
     """A job at work or in line."""
     name, status = parts.workspace().identify(run), run.status()
-    link, state, words, buttons = st.columns([3, 1.2, 4.4, 1.8], vertical_alignment="center")
+    link, whose, state, words, buttons = st.columns(
+        [2.6, 1.9, 1.2, 3.4, 1.6], vertical_alignment="center"
+    )
     link.page_link(
         history.page_of(run), label=parts.plain(name), query_params={"run": name},
         icon=":material/visibility:",
     )  # fmt: skip
+    whose.caption(history.of(run))
     state.markdown(runview.MARKS[status.state])
     words.caption(outcomes.told(run) or " ")
     if status.state != "stopping":
@@ -79,7 +86,7 @@ def _machine() -> None:
     )
     parts.number(
         row, "Disk free", f"{disk.free / GIB:.0f} GiB", f"of {disk.total / GIB:.0f} GiB",
-        help=f"where the runs are kept: {folder}",
+        help=f"where the runs are kept: {parts.plain(str(folder))}",
     )  # fmt: skip
     parts.number(row, "GPU", _gpu(), "as nvidia-smi names it")
 

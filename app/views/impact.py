@@ -56,14 +56,18 @@ def _recompute() -> None:
     names = {"demo": "Measure for the demo", "own": "Measure for my data"}
     with st.popover(names[project.chosen()], width="content"):
         st.markdown(
-            "Each sample is unlearned alone at each weight, and J evaluated again: 60 samples at "
-            "5 weights take about a minute for the demo on two cores."
+            "Each sample is unlearned alone at each weight, and J evaluated again."
+            + (
+                " 60 samples at 5 weights take about a minute on two cores."
+                if project.chosen() == "demo"
+                else ""
+            )
         )
         base = project.settings()
         raw = base.model_dump(mode="json")
         raw["impact"] |= forms.section_form(base.impact, key="impact")
         try:
-            settings = parse_settings(raw, source="the form")
+            settings = parse_settings(raw, source="Cannot be launched")
         except U2AError as error:
             st.error(parts.plain(str(error)))
             return

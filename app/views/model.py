@@ -85,7 +85,17 @@ def _own() -> None:
         if st.form_submit_button("Check and save", type="primary"):
             _save(draft, {**model, "path": path.strip()}, str(way), reward.strip())
     if st.session_state.get(_SAVED):  # also once the check has ended, which runs the page again
-        project.saved(project.draft())
+        _saved(project.draft())
+
+
+def _saved(draft: Settings) -> None:
+    """After a save: what is missing, or where to go next, once the model has been checked."""
+    state = estimate_view.state(draft)
+    if state == "running" and not project.missing(draft):
+        st.info("Saved; the model is being checked.")
+    else:
+        wrong = ["mend what the check of the model has found wrong"] if state == "failed" else []
+        project.saved(draft, wrong)
 
 
 def _way(draft: Settings) -> str:

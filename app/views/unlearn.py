@@ -1,5 +1,7 @@
 """Unlearn: choose method and weights, launch, watch J, losses and weights, stop and resume."""
 
+import math
+
 import pandas as pd
 import streamlit as st
 
@@ -9,6 +11,8 @@ from u2a_core.errors import RunError
 from u2a_core.runs import Run
 
 NARROW = 340
+# of a line of progress that does not tell them; no docstring: Streamlit writes one on the page
+_UNMEASURED = dict.fromkeys(("objective", "objective_low", "objective_high"), math.nan)
 
 
 def page() -> None:
@@ -102,7 +106,8 @@ def _live(name: str) -> None:
 
 def _history(run: Run) -> pd.DataFrame:
     """Measurements so far: from the table, or while there is none from the progress."""
-    rows = {p.values["step"]: dict(p.values) for p in run.progress() if "step" in p.values}
+    rows = {p.values["step"]: {**_UNMEASURED, **p.values}
+            for p in run.progress() if math.isfinite(p.values.get("step", math.nan))}  # fmt: skip
     return pd.DataFrame(list(rows.values()))
 
 

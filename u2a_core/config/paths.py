@@ -38,8 +38,9 @@ def _beside(value: Any, base: Path) -> Any:
     if there(base / value):
         return str((base / value).resolve())
     module, colon, function = value.rpartition(":")
-    if colon and there(base / f"{module}.py"):
-        return f"{(base / module).resolve()}.py:{function}"
+    file = base / f"{module.removesuffix('.py')}.py"
+    if colon and there(file):
+        return f"{file.resolve()}:{function}"
     return value
 
 

@@ -31,8 +31,10 @@ class ObjectiveSettings(Section):
     """sampled_reward: mean reward of sampled replies (Eq. 1); preference: log-sigmoid margin;
     candidates: expected reward among the replies of the pairs, without sampling."""
     reward: str = ""
-    """The reward r(x, y): module:function (installed, or module.py beside the settings file), or a
-    folder or hub id of a sequence classifier."""
+    """The reward r(x, y): file.py:function or module:function (installed, or module.py beside the
+    settings file), or a folder or hub id of a sequence classifier. The function takes (prompts,
+    replies), two sequences of texts of equal length, and returns a number for each reply, higher =
+    better; a prompt of several turns is one text, its turns in lines."""
     reward_template: Annotated[str, Field(title="Reward template")] = ""
     """How a reward model reads a conversation: empty: by its chat template; plain: "User: …
     Assistant: …"; pair: prompt and reply as two segments, as encoders do; or the text that it was

@@ -15,17 +15,18 @@ _MOST_BINS = 40
 _REPEATED = {"light": "#8A8580", "dark": "#A8A29C"}
 
 
-def set_sizes(table: pd.DataFrame, mode: Mode) -> go.Figure:
+def set_sizes(table: pd.DataFrame, mode: Mode, *, unread: bool = False) -> go.Figure:
     """A bar for each set, split into what is used, repeated and faulty.
 
     Args:
         table: columns name, used, repeated, faulty (counts of records), in the order of the bars.
         mode: light or dark.
+        unread: whether there are sets that cannot be read, and so have no bar.
     """
     total = table[["used", "repeated", "faulty"]].sum(axis=1)
     figure = frame(
         mode,
-        title=_sizes_title(table),
+        title=_sizes_title(table, unread=unread),
         x="records",
         y="",
         height=_AROUND + _ROW * len(table),
@@ -97,7 +98,8 @@ def length_histogram(lengths: Sequence[int], mode: Mode, *, what: str) -> go.Fig
     return figure.update_layout(margin={"t": 44}, yaxis={"rangemode": "tozero"})
 
 
-def _sizes_title(table: pd.DataFrame) -> str:
+def _sizes_title(table: pd.DataFrame, *, unread: bool) -> str:
     lost = int(table["repeated"].sum() + table["faulty"].sum())
     used = int(table["used"].sum())
-    return f"{used:,} records are used{f', {lost:,} are not' if lost else ', none is lost'}"
+    rest = f", {lost:,} are not" if lost else "" if unread else ", none is lost"
+    return f"{used:,} records are used{rest}{' of the sets that can be read' if unread else ''}"

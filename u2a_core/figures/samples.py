@@ -128,6 +128,19 @@ def _signs(gains: np.ndarray, mode: Mode) -> Iterator[tuple[str, np.ndarray, str
     yield "hurts", gains <= 0, HURTS[mode]
 
 
+def _kinds(rows: pd.DataFrame, mode: Mode) -> Iterator[tuple[str, np.ndarray, str, str]]:
+    """Name, mask, colour and symbol: either sign; apart those whose 95 % interval holds 0."""
+    unsure = np.zeros(len(rows), dtype=bool)
+    if "gain_low" in rows:
+        unsure = ((rows["gain_low"] < 0) & (rows["gain_high"] > 0)).to_numpy()
+    (helps, good, blue), (hurts, bad, orange) = _signs(rows["gain"].to_numpy(), mode)
+    yield helps, good & ~unsure, blue, "circle"
+    if unsure.any():
+        yield f"{helps}, uncertain", good & unsure, blue, "circle-open"
+        yield f"{hurts}, uncertain", bad & unsure, orange, "circle-open"
+    yield hurts, bad & ~unsure, orange, "circle"
+
+
 def _marks(
     figure: go.Figure,
     table: pd.DataFrame,
@@ -137,11 +150,12 @@ def _marks(
     selected: Sequence[str] | None = None,
     legend: bool = True,
 ) -> None:
-    """A marker for each of the rows at these places."""
+    """A marker for each of the rows at these places; hollow where the sign is uncertain."""
     marks = go.Scattergl if len(places) > _MOST_SVG else go.Scatter
     rows = table.iloc[places]
-    for sign, chosen, colour in _signs(rows["gain"].to_numpy(), mode):
+    for sign, chosen, colour, symbol in _kinds(rows, mode):
         part, points = rows[chosen], None
+        told = "<br>sign uncertain: its 95 % interval holds 0" if symbol != "circle" else ""
         if selected is not None:
             points = np.flatnonzero(part["id"].isin(selected)).tolist()
         figure.add_trace(
@@ -151,10 +165,11 @@ def _marks(
                 mode="markers",
                 name=sign,
                 showlegend=legend,
-                marker={"color": colour, "size": 6, "symbol": "circle"},
+                marker={"color": colour, "size": 6, "symbol": symbol},
                 customdata=np.column_stack([part["id"], _short(part["id"])]),
                 text=_short(part["response"]),
-                hovertemplate="%{text}<br>gain %{y:+.3f}, rank %{x}<extra>%{customdata[1]}</extra>",
+                hovertemplate=f"%{{text}}<br>gain %{{y:+.3f}}, rank %{{x}}{told}"
+                "<extra>%{customdata[1]}</extra>",
                 selectedpoints=points,
                 selected={"marker": {"size": 8}},
                 unselected={"marker": {"opacity": 0.25}},

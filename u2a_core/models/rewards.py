@@ -17,6 +17,11 @@ from u2a_core.errors import ConfigError, ModelError, U2AError
 from u2a_core.models.scorer import RewardModel
 from u2a_core.types import Reward
 
+_EXPECTED = {
+    "reward": "take (prompts, replies), two sequences of texts, and return a number for each reply"
+}
+"""What is asked of a user's function when it is called."""
+
 
 def load_reward(
     spec: str, settings: ModelSettings, objective: ObjectiveSettings | None = None
@@ -81,7 +86,7 @@ def load_function(spec: str, role: str) -> Callable[..., Any]:
         raise ModelError(f"The {role} {spec!r} must be a function; got {type(found).__name__}.")
 
     def guarded(*arguments: Any) -> Any:
-        with _users_code(f"The {role} {spec!r} must return scores"):
+        with _users_code(f"The {role} {spec!r} must {_EXPECTED.get(role, 'return scores')}"):
             return found(*arguments)
 
     return guarded

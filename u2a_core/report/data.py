@@ -162,9 +162,11 @@ def _format(report: DataReport) -> str:
 
 def _show_tokens(console: Console, sample: Rendered) -> None:
     """A sample as the model reads it; what is learned or unlearned in bold."""
+    told = [f"{sample.number} {sample.reply}".rstrip() + f": {sample.tokens} tokens"]
+    told += [f"{sample.response} of the reply"] if sample.reply else []
+    told += [f"{sample.cut} cut"] if sample.cut else []
     console.print(
-        f"[bold]{sample.set}[/bold] {sample.number} {sample.reply}: {sample.tokens} tokens, "
-        f"{sample.response} of the reply, {sample.cut} cut",
+        f"[bold]{sample.set}[/bold] {', '.join(told)}",
         soft_wrap=True,
     )
     marks = {"prompt": "dim", "response": "bold", "cut": "strike"}

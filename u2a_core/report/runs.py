@@ -15,6 +15,7 @@ from rich.table import Table
 
 from u2a_core.report.evaluation import show_evaluation
 from u2a_core.report.evidence import interval, show_ablation, show_reproduction
+from u2a_core.report.sections import kept
 from u2a_core.runs.files import whole
 
 if TYPE_CHECKING:
@@ -90,7 +91,9 @@ def _show_gains(console: Console, run: Run, report: dict[str, Any]) -> None:
     view = Table(title="Marginal gain Δg, positive = unlearning helps alignment")
     for name in ("rank", "gain ± se", "prompt", "response"):
         view.add_column(name, justify="right" if name in ("rank", "gain ± se") else "left")
-    for row in pd.concat([table.head(8), table.tail(8)]).to_dict("records"):
+    for row in pd.concat([table.head(8), table.iloc[8:].tail(8)]).to_dict("records"):
+        if row["rank"] == n - 7 and n > 16:
+            view.add_row("…")
         view.add_row(
             str(row["rank"]),
             f"{row['gain']:+.3f}" + (f" ± {row['gain_se']:.3f}" if "gain_se" in row else ""),
@@ -101,11 +104,8 @@ def _show_gains(console: Console, run: Run, report: dict[str, Any]) -> None:
 
 
 def _show_descent(console: Console, run: Run, report: dict[str, Any]) -> None:
-    objective = report["objective"]
     console.print(
-        f"{report['command']} with {report['method']}: step {report['steps']} of "
-        f"{report['steps_taken']} kept (the largest J: "
-        f"{objective['before']:+.3f} → {objective['after']:+.3f}); ended: {report['ended']}."
+        f"{report['command']} with {report['method']}: {kept(report)}; ended: {report['ended']}."
     )
     if "effective_samples" in report:
         console.print(f"Effective samples 1/Σω²: {report['effective_samples']:.1f}.")
@@ -196,6 +196,9 @@ def show_replies(console: Console, run: Run, title: str = "Replies before and af
     """The replies whose reward changed most, with the reward where it was measured."""
     table = run.table("generations")
     if table.empty:
+        return
+    if (table["reply_before"] == table["reply_after"]).all():
+        console.print(f"Replies: all {len(table)} are the same before and after.")
         return
     scored = not table["reward_after"].isna().any()
     if scored:

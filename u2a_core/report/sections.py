@@ -125,18 +125,26 @@ def _bounded(found: dict[str, Any], key: str) -> str:
 
 
 def _descent(run: Run, report: dict[str, Any], texts: Texts) -> list[str]:
-    objective, history = report["objective"], run.table("history")
-    told = (
-        f"{table.label(run)}: step {report['steps']} of {report['steps_taken']} kept, the largest "
-        f"J ({objective['before']:+.3f} → {objective['after']:+.3f}); ended: {report['ended']}."
-    )
+    history = run.table("history")
+    told = f"{table.label(run)}: {kept(report)}; ended: {report['ended']}."
     parts = [f"<p>{html.escape(told)}</p>", *_rewards(report)]
     parts.append(columns(*_curves(run, history)))
-    if _weighted(run):
+    if _weighted(run) and report["steps"]:
         top = run.table("weights").nlargest(_SAMPLES, "weight")
         parts += ["<h3>Largest weights</h3>", _samples(top, "weight", texts)]
     pairs = table.paired(None, run.table("generations"))
     return parts + replies(pairs, ("original", table.label(run)), texts)
+
+
+def kept(report: dict[str, Any]) -> str:
+    """Which step of a descent was kept, and how J rose to it."""
+    objective, taken = report["objective"], report["steps_taken"]
+    if not report["steps"]:
+        return f"none of {taken} steps kept, as none raised J above {objective['before']:+.3f}"
+    return (
+        f"step {report['steps']} of {taken} kept, the largest J ({objective['before']:+.3f} → "
+        f"{objective['after']:+.3f})"
+    )
 
 
 def _curves(run: Run, history: pd.DataFrame) -> list[str]:
@@ -181,6 +189,8 @@ def replies(pairs: pd.DataFrame, names: tuple[str, str], texts: Texts) -> list[s
     if pairs.empty:
         return []
     changed = pairs[pairs["reply_a"] != pairs["reply_b"]]
+    if changed.empty:
+        return ["<h3>Replies</h3>", quiet(f"All {len(pairs)} replies are the same in both.")]
     order = changed["change"].abs().sort_values(ascending=False, kind="stable").index
     shown = changed.loc[order].drop_duplicates("prompt").head(_REPLIES)
     lines = []

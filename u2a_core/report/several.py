@@ -89,12 +89,15 @@ def pages(
             two.
     """
     parts = [quiet(f"{len(runs)} run{'s' * (len(runs) > 1)}: {', '.join(runs)}.")]
-    if len(runs) > 1:
-        parts += _told(lambda: _results(list(runs.values())))
-        parts += _told(lambda: _rewards(runs))
-        parts += _told(lambda: _settings(runs))
+    faults = {name: why for name, run in runs.items() if (why := _fault(run))}
+    parts += [quiet(f"{name} is damaged: {why}") for name, why in faults.items()]
+    whole = {name: run for name, run in runs.items() if name not in faults}
+    if len(whole) > 1:
+        parts += _told(lambda: _results(list(whole.values())))
+        parts += _told(lambda: _rewards(whole))
+        parts += _told(lambda: _settings(whole))
     pair = against or (tuple(runs) if len(runs) == 2 else ())
-    if len(pair) == 2:
+    if len(pair) == 2 and not faults.keys() & set(pair):
         parts += _told(lambda: _side_by_side(runs, pair[0], pair[1], texts))
     return [*parts, *(section(run, name, texts(run)) for name, run in runs.items())]
 
@@ -105,6 +108,12 @@ def _told(make: Callable[[], list[str]]) -> list[str]:
         return make()
     except U2AError as error:
         return [quiet(str(error))]
+
+
+def _fault(run: Run) -> str:
+    """Why a run can stand in no table; of a command that never does nothing."""
+    compared = (*table.DESCENTS, "evaluate")
+    return table.fault(run) if run.config()["command"] in compared else ""
 
 
 def named(runs: list[Run]) -> dict[str, Run]:
@@ -131,7 +140,8 @@ def _finished(folder: Path) -> list[Run]:
 def _texts(run: Run, wanted: str) -> Texts:
     if wanted != "auto":
         return wanted  # type: ignore[return-value]
-    return "blurred" if Workspace(run.path.resolve().parent).blurs(run) else "shown"
+    folders = run.path.resolve().parents  # an arm's workspace is the folder of its demo
+    return "blurred" if any(Workspace(folder).blurs(run) for folder in folders) else "shown"
 
 
 def _results(runs: list[Run]) -> list[str]:

@@ -1,5 +1,6 @@
 """The results table: rows made of runs, and their export. No torch: pages read it."""
 
+from u2a_core.table.faults import fault
 from u2a_core.table.formats import (
     amount,
     as_json,
@@ -47,6 +48,7 @@ __all__ = [
     "differences",
     "differing",
     "drawn_alike",
+    "fault",
     "frame",
     "heading",
     "label",

@@ -63,7 +63,10 @@ def _facts(run: Run) -> dict[str, str]:
     for name, digest in config["sha256"].items():
         found[f"content of {name} (sha256)"] = str(digest)[:12]
     found["code of u2a_core (sha256)"] = str(config.get("code_sha256", ""))[:12]
-    return found | {f"version of {k}": str(v) for k, v in config.get("packages", {}).items()}
+    packages = config.get("packages")
+    if isinstance(packages, dict):  # changed by hand, or of another version
+        found |= {f"version of {name}": str(value) for name, value in packages.items()}
+    return found
 
 
 def _written(value: Any) -> str:
