@@ -1,6 +1,7 @@
 """Files as users have them: recognized by content, faults told by line, nothing else escapes."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -274,3 +275,19 @@ def test_a_fingerprint_of_a_large_file_sees_size_and_ends(tmp_path: Path):
             sparse.write(end)
         found.add(fingerprint(file))
     assert len(found) == 3
+
+
+def test_what_is_no_file_with_an_end_is_refused_at_once(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "ring.jsonl").symlink_to(tmp_path / "ring.jsonl")
+    for name, told in (("pipe.jsonl", "a pipe or a device"), ("ring.jsonl", "symbolic links")):
+        with pytest.raises(DataError, match=told):
+            load_negatives(tmp_path / name)
+    with pytest.raises(DataError, match="a pipe or a device"):
+        load_negatives("/dev/zero")
+
+
+def test_a_column_that_stands_twice_is_refused_by_its_name(tmp_path: Path):
+    (tmp_path / "twice.csv").write_text("prompt,response, Prompt\na,b,c\n")
+    with pytest.raises(DataError, match="2 columns named prompt"):
+        load_negatives(tmp_path / "twice.csv")

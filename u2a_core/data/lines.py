@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from u2a_core.config import there
 from u2a_core.errors import DataError
 
 WHOLE = 2**29
@@ -23,8 +24,12 @@ def opened(file: Path) -> Iterator[BinaryIO]:
     """A file to read from.
 
     Raises:
-        DataError: if it cannot be opened.
+        DataError: if it cannot be opened, or has no end of its own.
     """
+    if there(file) and not (file.is_file() or file.is_dir()):
+        raise DataError(
+            f"{file} must be a file; got a pipe or a device. Copy its content into one."
+        )
     try:
         stream = file.open("rb")
     except (OSError, ValueError) as error:
@@ -41,7 +46,7 @@ def _whole(file: Path) -> str:
     """The path from the root, where there can be one."""
     try:
         return str(file.resolve())[:1000]
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # the last: links in a ring
         return "no possible path"
 
 

@@ -13,6 +13,7 @@ import io
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -261,6 +262,9 @@ def _rows(text: Iterable[str]) -> Iterator[Numbered | Fault]:
         blank += 1
     comma = next((c for c in "\t;" if c in header and "," not in header), ",")
     reader = csv.DictReader(itertools.chain([header], numbered), delimiter=comma)
+    names = Counter(name.strip().lower() for name in reader.fieldnames or ())
+    if names and (most := names.most_common(1)[0])[1] > 1 and most[0]:
+        raise csv.Error(f"{most[1]} columns named {most[0]}, of which only one could be read")
     for row in reader:
         line = reader.line_num + blank
         if None in row or None in row.values():
