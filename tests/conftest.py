@@ -24,6 +24,13 @@ from u2a_core.types import Progress
 _SIZES = {"negatives": 40, "truth": 40, "preferences": 12, "retain": 12, "test_prompts": 10}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Measurements of minutes are left to whoever asks for them."""
+    for item in items:
+        if item.get_closest_marker("long") and not os.environ.get("U2A_LONG"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes: set U2A_LONG"))
+
+
 @pytest.fixture(scope="session")
 def scenario(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The settings file of a copy of the embedded scenario: its models, the head of its data."""

@@ -71,7 +71,7 @@ def test_every_model_and_card_has_its_row():
         assert cells[-len(room) :] == said
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["LLaMA2-7B", "LLaMA3.1-8B", "Qwen2.5-14B"])
 def test_the_table_of_models_and_cards_is_what_the_estimate_computes(model: str):
     module = cards()
@@ -80,7 +80,7 @@ def test_the_table_of_models_and_cards_is_what_the_estimate_computes(model: str)
     assert found == [line for line in page.splitlines() if line.startswith(f"| {model} ")]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_row_with_every_layer_computed_is_the_one_that_is_continued():
     module = cards()
     every = module.whole("LLaMA2-7B", 8, "adapter")

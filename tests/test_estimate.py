@@ -297,7 +297,7 @@ def test_the_memory_of_a_real_run_is_within_fifteen_percent(larger, kind: str, c
 
 
 @LINUX
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["gains", "unlearn", "reweight"])
 @pytest.mark.parametrize("kind", ["full", "lora"])
 @pytest.mark.parametrize(("size", "samples"), [("17 M", 40), ("100 M", 4)])

@@ -170,7 +170,7 @@ def test_the_stand_ins_have_the_sizes_of_the_models(name: str, tmp_path: Path):
     assert skeleton.parameters == PARAMETERS[name]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_lora_on_one_gpu_fits_in_48_gb(tmp_path: Path, roomy: None, capsys):
     file = EXAMPLES / "lora-8b-one-gpu.yaml"
     words = offline(load_settings(file), tmp_path / "model")

@@ -98,7 +98,7 @@ print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, row
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak as Linux counts it")
 def test_memory_stays_flat_from_two_to_twenty_thousand_samples(scenario: Path, tmp_path: Path):
     """Within 12 %, the texts of the samples included (about 25 MiB as objects)."""
