@@ -197,7 +197,7 @@ def test_results_are_a_table_with_the_best_in_bold_and_four_exports(folder: Path
 
 def test_shipped_runs_have_counted_their_tokens_and_have_no_model_to_evaluate(folder: Path):
     app = opened("compare", b="demo-npo-u2a")
-    assert "tokens" in app.segmented_control(key="cost").options
+    assert "Tokens" in app.segmented_control(key="cost").options
     assert "Cost in seconds only" not in said(app)
     assert "kept no model" in said(app)
     assert next(b for b in app.button if b.label == "Start").disabled

@@ -48,15 +48,34 @@ KINDS = {
 ADAPTERS = [kind for kind in KINDS if "lora" in kind]
 
 
+STEPS = ("--inner.steps", "2", "--evaluation.samples", "1")
+RISING = """
+calls = []
+
+
+def score(prompts, replies):
+    calls.append(len(replies))
+    return [len(calls) + i % 2 for i in range(len(replies))]
+"""
+"""A reward that rises from step to step: the last step is kept, whatever the replies are."""
+
+
 @pytest.fixture(scope="module")
 def trained(scenario: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
     """A run of two steps for each kind of trained parameters, made when it is first asked for."""
     folder = tmp_path_factory.mktemp("trained")
+    (folder / "rising.py").write_text(RISING)
 
     def make(kind: str) -> Run:
         run = folder / kind.replace(" ", "-")
         if not run.exists():
-            words = [str(scenario), "--inner.steps", "2", "--evaluation.samples", "1", *KINDS[kind]]
+            words = [
+                str(scenario),
+                "--objective.reward",
+                f"{folder}/rising.py:score",
+                *STEPS,
+                *KINDS[kind],
+            ]
             if kind == "untied lora":
                 words += ["--model.path", str(_untied(scenario, folder))]
             assert main(["unlearn", *words, "--out", str(run)]) == 0

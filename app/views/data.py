@@ -144,15 +144,13 @@ def _unreadable(inspection: Inspection, settings: Settings) -> list[str]:
 def _inspection(settings: Settings) -> Inspection:
     """The reports of the files that are near; the others are left to processes of their own."""
     hub: dict[str, Any] = dict.fromkeys(_far(settings), "")
-    far: dict[str, Any] = {
-        role: "" for role in EVALUATED if is_hub_id(getattr(settings.evaluation, role))
-    }
+    asked: dict[str, Any] = {r: "" for r in EVALUATED if is_hub_id(getattr(settings.evaluation, r))}
     files = settings.local_paths()
     read = [files[name] for name in sorted(files) if name.startswith(("data.", "evaluation."))]
     state = tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in read if f.is_file())
     found = _inspected(
         settings.data.model_copy(update=hub).model_dump_json(),
-        settings.evaluation.model_copy(update=far).model_dump_json(),
+        settings.evaluation.model_copy(update=asked).model_dump_json(),
         state,
     )
     near = tuple(report for report in found.files if report.role not in hub)
@@ -175,9 +173,8 @@ def _far(settings: Settings) -> dict[SetName, str]:
 @st.cache_resource(max_entries=4, show_spinner="Reading the files")
 def _inspected(data: str, evaluation: str, state: tuple[object, ...]) -> Inspection:
     """The files' reports, read anew when the settings or the files' state have changed."""
-    return inspect_data(
-        DataSettings.model_validate_json(data), EvaluationSettings.model_validate_json(evaluation)
-    )
+    asked = EvaluationSettings.model_validate_json(evaluation)
+    return inspect_data(DataSettings.model_validate_json(data), asked)
 
 
 def _sets(inspection: Inspection, settings: Settings, *, own: bool) -> None:

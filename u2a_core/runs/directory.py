@@ -269,15 +269,6 @@ class Run(Journal):
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return None
 
-    def size(self) -> int:
-        """Bytes on disk; a file that goes away meanwhile counts nothing."""
-        found = 0
-        for folder, _, files in os.walk(self.path):
-            for name in files:
-                with contextlib.suppress(OSError):
-                    found += (Path(folder) / name).stat().st_size
-        return found
-
     @property
     def model_folder(self) -> Path:
         """Where the unlearned model is saved."""

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +141,15 @@ class Journal:
             return (self.path / "progress.jsonl").stat().st_mtime
         except OSError:
             return time.time()
+
+    def size(self) -> int:
+        """Bytes on disk; a file that goes away meanwhile counts nothing."""
+        found = 0
+        for folder, _, files in os.walk(self.path):
+            for name in files:
+                with contextlib.suppress(OSError):
+                    found += (Path(folder) / name).stat().st_size
+        return found
 
     def log_tail(self, lines: int = 40) -> str:
         """The log's last lines; empty where there is no log."""
