@@ -245,6 +245,10 @@ def test_a_family_passes_every_command_and_its_model_loads_again(
         torch.testing.assert_close(logits(theirs), kept)
         torch.testing.assert_close(logits(ours), kept)
         assert run.report()["steps"] == 0 or not torch.equal(kept, before)
+        merged = tmp_path / "exported" / command
+        assert main(["export", str(run.path), "--to", str(merged), "--merged"]) == 0
+        exported = by_the_libraries(merged, tmp_path / "model")
+        torch.testing.assert_close(logits(exported), kept, rtol=1e-4, atol=1e-4)
     told = " ".join(gains.report()["warnings"])
     assert ("fallback named plain" in told) == (not FAMILIES[name].template)
 
