@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -195,6 +196,20 @@ def test_a_container_that_grants_less_than_the_machine_has_counts(
 )
 def test_within_the_margin_it_is_tight(peak: int, said: str):
     assert verdict(peak, 100, 0.2) == said
+
+
+def test_the_speed_of_a_large_model_is_measured_in_seconds():
+    begun = time.perf_counter()
+    rates = machine_module.measured_rates(
+        torch.device("cpu"), torch.float32, tokens=8192, width=5120, depth=152_064
+    )
+    assert rates.flops > 0
+    assert time.perf_counter() - begun < 60  # one whole product takes minutes
+
+
+def test_what_is_not_counted_is_told(settings: Settings):
+    own = with_words(settings, "--model.activation_checkpointing", "true")
+    assert any("activation_checkpointing is not counted" in text for text in estimate(own).warnings)
 
 
 def test_sizes_and_times_are_told_in_their_unit():

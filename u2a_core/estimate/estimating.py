@@ -196,7 +196,9 @@ def _described(
 
 
 def _warnings(settings: Settings, skeleton: Skeleton, device: torch.device) -> tuple[str, ...]:
-    found = []
+    own, told = settings.model, "is not counted here, and lowers what is needed"
+    found = [f"model.quantize {own.quantize} {told}."] if own.quantize != "none" else []
+    found += [f"model.activation_checkpointing {told}."] if own.activation_checkpointing else []
     context = context_of(skeleton.config)
     if context and settings.model.max_length > context:
         found.append(

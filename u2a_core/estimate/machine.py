@@ -67,6 +67,10 @@ def _container() -> tuple[int, int] | None:
     return bound - used + int(stat.get("inactive_file", 0)), bound
 
 
+_MOST_FLOPS = 20_000_000_000
+"""Of a product that is timed."""
+
+
 def measured_rates(
     device: torch.device, dtype: torch.dtype, *, tokens: int, width: int, depth: int
 ) -> Rates:
@@ -79,6 +83,9 @@ def measured_rates(
         width: hidden size.
         depth: the other size of the largest layer.
     """
+    if 2 * tokens * width * depth > _MOST_FLOPS:  # larger ones run no faster, and take minutes
+        depth = min(depth, width)
+        tokens = min(tokens, max(64, _MOST_FLOPS // (2 * width * depth)))
     left = torch.randn(tokens, width, device=device).to(dtype)
     right = torch.randn(width, depth, device=device).to(dtype)
     one = torch.zeros(1, device=device)
