@@ -208,14 +208,17 @@ def test_a_reward_function_that_expects_single_texts_is_told_what_it_is_given(tm
         reward(["p"], ("r",))
 
 
-def test_a_tiny_model_computes_in_one_thread_unless_told(policy: Policy):
+def test_a_tiny_model_computes_in_one_thread_unless_told(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+):
     before = torch.get_num_threads()
     large = torch.nn.Linear(10_000, 1_001, device="meta")
     try:
         for wanted, model, threads in ((0, policy.model, 1), (3, policy.model, 3), (2, large, 2)):
             use_threads(wanted, model)
             assert torch.get_num_threads() == threads
+        monkeypatch.setattr("u2a_core.models.policy._OWN_THREADS", 4)
         use_threads(0, large)
-        assert torch.get_num_threads() == before or before == 1
+        assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(before)
