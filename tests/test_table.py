@@ -65,8 +65,10 @@ def test_rows_stand_in_the_papers_order_with_the_original_first(runs: list[Run])
 def test_an_evaluation_joins_the_row_of_its_target(runs: list[Run], tmp_path: Path):
     settings = parse_settings({"evaluation": {"target": str(runs[2].path)}}, source="test")
     other = Run.create(tmp_path / "e", "evaluate", settings)
-    figures_of = {"reward": estimate(0.5), "asr_a": estimate(0.2), "coherence": {"mean": None}}
-    other.write_report({"command": "evaluate", "metrics": figures_of, "seconds": 1.0})
+    none = {"mean": None, "low": None, "high": None, "n": 0}
+    figures_of = {"reward": estimate(0.5), "asr_a": estimate(0.2), "coherence": none}
+    told = {"metrics": figures_of, "missing": {}, "target": str(runs[2].path)}
+    other.write_report({"command": "evaluate", "seconds": 1.0, **told})
     row = next(r for r in table.rows([*runs, other]) if r.method == "NPO + U2A")
     assert row.metrics == {"reward": estimate(0.5), "asr_a": estimate(0.2)}
     assert row.ledger["seconds"] == 12  # what the method cost, not its evaluation
@@ -147,10 +149,11 @@ def test_a_damaged_run_is_a_sentence_and_hides_no_other(
     (runs[1].path / "report.json").write_text(json.dumps(report))
     for command in ("table", "report"):
         assert main([command, str(runs[1].path)]) == 2
-        assert f"{runs[1].path} must be as its run wrote it" in capsys.readouterr().err
+        err = capsys.readouterr().err
+        assert str(runs[1].path) in err and "must be as its run wrote it" in err
     assert main(["table", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "NPO + U2A" in out and f"{runs[1].path} must be as its run wrote it" in out
+    assert "NPO + U2A" in out and "report.json must be as its run wrote it" in out
     assert main(["table", str(tmp_path), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [row["method"] for row in told["rows"]] == ["Original", "NPO + U2A", "DPO"]

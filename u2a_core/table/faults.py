@@ -24,8 +24,13 @@ class _Nothing(BaseModel, extra="forbid"):
     pass
 
 
+class _Objective(BaseModel, strict=True):
+    after: float  # by which the best run is chosen
+
+
 class _Descent(BaseModel, strict=True):
     seconds: float
+    objective: _Objective
     reward: _Rewards | _Nothing | None = None
     ledger: dict[str, float | str | None] = {}
 
@@ -63,7 +68,10 @@ def fault(run: Run) -> str:
         _SHAPES.get(report["command"], _Descent).model_validate(report)
     except ValidationError as error:
         part = error.errors()[0]["loc"][0]
-        return f"{run.path / 'report.json'} must be as u2a wrote it; its {part} is not."
+        return (
+            f"{run.path / 'report.json'} must be as its run wrote it; its {part} is damaged. "
+            "Run anew."
+        )
     except U2AError as error:
         return str(error)
     return ""

@@ -18,6 +18,7 @@ from u2a_core.errors import RunError, U2AError
 from u2a_core.metrics import METRICS, over_seeds, paired_difference
 from u2a_core.runs import Run
 from u2a_core.runs.files import finite, whole
+from u2a_core.table.faults import fault
 from u2a_core.table.groups import BASELINES, DESCENTS, Kind, kind, original, titles
 from u2a_core.types import Estimate
 
@@ -127,23 +128,23 @@ def _parts(run: Run) -> list[_Part]:
     Raises:
         RunError: if the run is damaged.
     """
-    with whole(run.path):
-        command = run.config()["command"]
-        if not run.finished or command not in (*DESCENTS, "evaluate"):
-            return []
-        report = run.report()
-        if command == "evaluate":
-            target = run.settings().evaluation.target
-            return [_Part(kind(run), Run(Path(target)) if target else run, _figures(report))]
-        cost = report.get("ledger", {}) | {"seconds": float(report["seconds"])}
-        float(report["objective"]["after"])  # by which the best run is chosen
-        reward = report.get("reward") or {}
-        own = _figures({"metrics": {"reward": reward["after"]} if reward else {}})
-        parts = [_Part(kind(run), run, own, cost)]
-        if reward and parts[0].kind.label not in _UNCHANGED:
-            before = _figures({"metrics": {"reward": reward["before"]}})
-            parts.append(_Part(original(run), run, before))
-        return parts
+    command = run.config()["command"]
+    if not run.finished or command not in (*DESCENTS, "evaluate"):
+        return []
+    if why := fault(run):
+        raise RunError(why)
+    report = run.report()
+    if command == "evaluate":
+        target = run.settings().evaluation.target
+        return [_Part(kind(run), Run(Path(target)) if target else run, _figures(report))]
+    cost = report.get("ledger", {}) | {"seconds": report["seconds"]}
+    reward = report.get("reward") or {}
+    own = _figures({"metrics": {"reward": reward["after"]} if reward else {}})
+    parts = [_Part(kind(run), run, own, cost)]
+    if reward and parts[0].kind.label not in _UNCHANGED:
+        before = _figures({"metrics": {"reward": reward["before"]}})
+        parts.append(_Part(original(run), run, before))
+    return parts
 
 
 def _figures(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -151,8 +152,7 @@ def _figures(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     found = {}
     for metric, figures in report["metrics"].items():
         if figures["mean"] is not None:
-            bounds = {k: None if figures[k] is None else float(figures[k]) for k in ("low", "high")}
-            found[metric] = {"mean": float(figures["mean"]), **bounds, "n": int(figures["n"])}
+            found[metric] = {key: figures[key] for key in ("mean", "low", "high", "n")}
     return found
 
 
