@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from u2a_core import commands
+from u2a_core.cli import main
 from u2a_core.config import override
 from u2a_core.models import load_policy, load_saved, save_merged
 from u2a_core.reproduce import reproduction_settings, run_reproduce, tiny
@@ -84,6 +85,15 @@ def test_the_page_opens_from_disk_without_the_network(finished: Run):
     body = page.split("<body>")[1]
     assert body.count("plotly-graph-div") >= 3
     assert "http" not in body.replace("http://www.w3.org", "")
+
+
+@pytest.mark.slow
+def test_a_report_has_a_reproductions_table_and_ablation(finished: Run, tmp_path: Path):
+    assert main(["report", str(finished.path), "--html", str(tmp_path / "r.html")]) == 0
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert all(f"<td>{method}</td>" in page for method in METHODS)
+    assert "safe-rlhf, tiny scale, seed 0" in page and "Reward against K" in page
+    assert page.count(finished.report()["notes"][0]) == 1
 
 
 @pytest.mark.slow

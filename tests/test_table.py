@@ -13,7 +13,8 @@ from u2a_core import figures, table
 from u2a_core.cli import main
 from u2a_core.config import Settings, parse_settings
 from u2a_core.errors import ConfigError, DataError, RunError
-from u2a_core.report.html import write_html
+from u2a_core.report.document import document
+from u2a_core.report.html import results
 from u2a_core.reproduce import SPLITS, reproduction_settings, split_pairs
 from u2a_core.reproduce.paper import quoted
 from u2a_core.runs import Run
@@ -208,11 +209,10 @@ def test_the_best_of_a_metric_goes_by_its_direction():
     assert table.frame(rows)["reward_low"].tolist() == pytest.approx([0.0, 0.4])
 
 
-def test_names_are_escaped_in_latex_and_html(tmp_path: Path):
+def test_names_are_escaped_in_latex_and_html():
     rows = [table.Row("NPO, weights of a_b & <i>", {"reward": estimate(0.1)})]
     assert r"a\_b \& <i>" in table.latex(rows)
-    write_html(tmp_path / "r.html", "T <b>", table.as_json(rows))
-    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    page = document("T <b>", results(table.as_json(rows)))
     assert "a_b &amp; &lt;i&gt;" in page and "<title>T &lt;b&gt;</title>" in page
 
 

@@ -18,7 +18,8 @@ from u2a_core import table
 from u2a_core.data import replace_file
 from u2a_core.errors import RunError
 from u2a_core.metrics import METRICS
-from u2a_core.report.html import write_html
+from u2a_core.report.document import write_document
+from u2a_core.report.html import results
 from u2a_core.runs import Run
 from u2a_core.runs.files import writing
 
@@ -98,7 +99,7 @@ def results_table(options: TableOptions) -> int:
             _write(path, text())
     if options.html is not None:
         notes = table.losses(differences)
-        write_html(options.html, "U2A results", report | {"notes": notes})
+        write_document(options.html, "U2A results", results(report | {"notes": notes}))
     if options.json:
         sys.stdout.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
     else:

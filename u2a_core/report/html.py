@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from u2a_core import figures, table
 from u2a_core.metrics import METRICS
-from u2a_core.report.document import cells, grid, listing, picture, quiet, write_document
-from u2a_core.report.sections import ablation_pictures
+from u2a_core.report.document import cells, grid, listing, picture, quiet
 from u2a_core.table import Row
 
 if TYPE_CHECKING:
     from u2a_core.runs import Run
 
 
-def write_html(path: Path, title: str, report: dict[str, Any], ablation: Run | None = None) -> None:
-    """The report of a table or of a reproduction.
+def reproduction(report: dict[str, Any], ablation: Run) -> list[str]:
+    """What was run, its results, and its ablation.
 
     Args:
-        path: of the file.
-        title: its heading.
-        report: rows as `table.as_json` has them; differences, missing, notes, left_out, paper where
-            known.
-        ablation: a finished ablation to show, too.
+        report: of `u2a reproduce`.
+        ablation: the finished run inside it.
     """
-    write_document(path, title, [_facts(report), *results(report), *_ablation(ablation)])
+    told = ablation.report()
+    title = f"Ablation: which negatives, and how many ({told['method']}, {told['seeds']} seeds)"
+    pictures = [f"<h2>{html.escape(title)}</h2>", *ablation_pictures(ablation)]
+    return [_facts(report), *results(report), *pictures]
 
 
 def results(report: dict[str, Any]) -> list[str]:
     """Methods by metrics, paired differences, reward against cost.
 
     Args:
-        report: as `write_html` takes it.
+        report: rows as `table.as_json` has them; differences, missing, notes, left_out, overlaps,
+            paper where known.
     """
     rows = [Row(r["method"], r["metrics"], r["ledger"], r["runs"]) for r in report["rows"]]
     parts = ["<h2>Methods</h2>", _table(rows), _definitions(rows, report.get("missing", {}))]
@@ -53,8 +52,6 @@ def results(report: dict[str, Any]) -> list[str]:
 
 def _facts(report: dict[str, Any]) -> str:
     """What was run, in a line."""
-    if "task" not in report:
-        return ""
     return quiet(
         f"{report['task']}, {report['scale']} scale, seed {report['seed']}; "
         f"{report['seconds'] / 60:.1f} minutes in all."
@@ -112,9 +109,11 @@ def _paper(paper: dict[str, Any]) -> str:
     return f"<h2>The paper's figures ({html.escape(paper['source'])})</h2>{shown}"
 
 
-def _ablation(run: Run | None) -> list[str]:
-    if run is None:
-        return []
-    report = run.report()
-    title = f"Ablation: which negatives, and how many ({report['method']}, {report['seeds']} seeds)"
-    return [f"<h2>{html.escape(title)}</h2>", *ablation_pictures(run)]
+def ablation_pictures(run: Run, *, notes: bool = True) -> list[str]:
+    """Curves over K and the paired difference from random, from an ablation's tables."""
+    bands, differences = run.table("bands"), run.table("differences")
+    out = [picture(figures.ablation_curves(bands, "light"), "Reward against K, one line an arm")]
+    if not differences[differences["theirs"] == "random_k"].empty:
+        drawn = figures.paired_differences(differences, "light")
+        out.append(picture(drawn, "Paired difference in reward against K"))
+    return [*out, *(listing("What the ablation notes", run.report()["notes"]) if notes else [])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import pandas as pd
 
@@ -12,11 +12,10 @@ from u2a_core import figures, table
 from u2a_core.errors import U2AError
 from u2a_core.metrics import METRICS
 from u2a_core.report.document import Texts, cells, columns, grid, listing, picture, quiet, text_cell
+from u2a_core.report.html import ablation_pictures, reproduction
 from u2a_core.report.words import COLOURS, word_diff
+from u2a_core.runs import Run
 from u2a_core.runs.files import whole
-
-if TYPE_CHECKING:
-    from u2a_core.runs import Run
 
 _SAMPLES = 10
 """Samples shown from each end of an order."""
@@ -24,7 +23,7 @@ _REPLIES = 20
 _MARKS = COLOURS["light"]
 _LEFT_OUT = "text left out"
 
-Section: TypeAlias = "Callable[[Run, dict[str, Any], Texts], list[str]]"
+Section: TypeAlias = Callable[[Run, dict[str, Any], Texts], list[str]]
 
 
 def section(run: Run, name: str, texts: Texts) -> str:
@@ -215,16 +214,6 @@ def _ablate(run: Run, report: dict[str, Any], texts: Texts) -> list[str]:
     return [f"<p>{html.escape(report['method'])}: {told}</p>", *ablation_pictures(run, notes=False)]
 
 
-def ablation_pictures(run: Run, *, notes: bool = True) -> list[str]:
-    """Curves over K and the paired difference from random, from an ablation's tables."""
-    bands, differences = run.table("bands"), run.table("differences")
-    out = [picture(figures.ablation_curves(bands, "light"), "Reward against K, one line an arm")]
-    if not differences[differences["theirs"] == "random_k"].empty:
-        drawn = figures.paired_differences(differences, "light")
-        out.append(picture(drawn, "Paired difference in reward against K"))
-    return [*out, *(listing("What the ablation notes", run.report()["notes"]) if notes else [])]
-
-
 def _evaluate(run: Run, report: dict[str, Any], texts: Texts) -> list[str]:
     del run, texts
     lines = [
@@ -237,6 +226,12 @@ def _evaluate(run: Run, report: dict[str, Any], texts: Texts) -> list[str]:
         grid(("metric", "mean [95 %]", "valid of n"), lines),
         *listing("Not measured", missing),
     ]
+
+
+def _reproduce(run: Run, report: dict[str, Any], texts: Texts) -> list[str]:
+    del texts
+    told = {**report, "notes": []}  # a section tells those of every run
+    return reproduction(told, Run(run.path / "ablation"))
 
 
 def _other(run: Run, report: dict[str, Any], texts: Texts) -> list[str]:
@@ -256,4 +251,5 @@ _KINDS: dict[str, Section] = {
     "baseline": _descent,
     "ablate": _ablate,
     "evaluate": _evaluate,
+    "reproduce": _reproduce,
 }

@@ -16,7 +16,8 @@ from u2a_core.config import Settings, load_settings, override, there
 from u2a_core.data import inspect_data, load_preferences
 from u2a_core.errors import ConfigError, NumericalError
 from u2a_core.models import save_merged
-from u2a_core.report.html import write_html
+from u2a_core.report.document import write_document
+from u2a_core.report.html import reproduction
 from u2a_core.reproduce import tiny
 from u2a_core.reproduce.paper import quoted
 from u2a_core.reproduce.splits import SPLITS, split_pairs, write_split
@@ -213,7 +214,8 @@ def _report(
         "overlaps": _overlaps(settings),
         "seconds": round(watch.seconds, 2),
     }
-    write_html(run.path / "report.html", f"U2A on {settings.reproduction.task}", report, ablation)
+    title = f"U2A on {settings.reproduction.task}"
+    write_document(run.path / "report.html", title, reproduction(report, ablation))
     run.write_report(report)
     return report
 
