@@ -6,23 +6,28 @@ import pytest
 from u2a_core import figures
 
 SETS = pd.DataFrame(
-    [("Negatives", 90, 4, 6), ("Retain <set>", 10, 0, 0)],
-    columns=["name", "used", "repeated", "faulty"],
+    [("Negatives", 90, 4, 5, 6), ("Retain <set>", 10, 0, 0, 0)],
+    columns=["name", "used", "repeated", "left_out", "faulty"],
 )
 
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
-def test_the_bars_count_what_is_used_repeated_and_faulty(mode):
+def test_the_bars_count_what_is_used_and_what_is_not(mode):
     figure = figures.set_sizes(SETS, mode)
     drawn = {trace.name: list(trace.x) for trace in figure.data}
-    assert drawn == {"used": [90, 10], "exact duplicates": [4, 0], "faulty": [6, 0]}
-    assert figure.layout.title.text == "100 records are used, 10 are not"
+    assert drawn == {
+        "used": [90, 10],
+        "exact duplicates": [4, 0],
+        "left out by the format's rule": [5, 0],
+        "faulty": [6, 0],
+    }
+    assert figure.layout.title.text == "100 records are used, 15 are not"
     assert list(figure.data[0].y) == ["Negatives", "Retain &lt;set>"]
     assert figure.layout.xaxis.range[1] > 100
 
 
 def test_what_is_not_there_has_no_legend():
-    figure = figures.set_sizes(SETS.assign(repeated=0, faulty=0), "light")
+    figure = figures.set_sizes(SETS.assign(repeated=0, left_out=0, faulty=0), "light")
     assert [trace.name for trace in figure.data] == ["used"]
     assert not figure.layout.showlegend
 
@@ -42,7 +47,7 @@ def test_what_lies_far_beyond_is_in_the_last_bar_and_told():
 
 
 def test_sets_that_cannot_be_read_are_not_said_to_be_lost_or_kept():
-    table = pd.DataFrame([("Negatives", 68, 0, 0)], columns=["name", "used", "repeated", "faulty"])
+    table = pd.DataFrame([("Negatives", 68, 0, 0, 0)], columns=SETS.columns)
     titles = [
         figures.set_sizes(table, "light", unread=unread).layout.title.text
         for unread in (False, True)

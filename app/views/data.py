@@ -221,12 +221,13 @@ def _sizes(found: list[DataReport]) -> None:
             # of negatives a repetition is dropped; of other sets it is read, too
             report.usable - (0 if report.role == "negatives" else report.duplicates),
             report.duplicates,
+            report.left_out,
             report.faulty,
         )
         for report in reports
     ]
-    table = pd.DataFrame(rows, columns=["name", "used", "repeated", "faulty"])
-    told = "; ".join(f"{name} {used:,}" for name, used, _, _ in rows)
+    table = pd.DataFrame(rows, columns=["name", "used", "repeated", "left_out", "faulty"])
+    told = "; ".join(f"{name} {used:,}" for name, used, *_ in rows)
     st.plotly_chart(
         figures.set_sizes(table, parts.mode(), unread=len(reports) < len(found)), theme=None,
         key="sizes", alt=f"Records of each set: {told}",

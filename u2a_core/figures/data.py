@@ -13,17 +13,20 @@ from u2a_core.figures.style import HELPS, HURTS, Mode, frame, literal
 _ROW, _AROUND = 38, 110
 _MOST_BINS = 40
 _REPEATED = {"light": "#8A8580", "dark": "#A8A29C"}
+_LEFT_OUT = {"light": "#C9C4BD", "dark": "#6B6660"}
+_NOT_USED = ["repeated", "left_out", "faulty"]
 
 
 def set_sizes(table: pd.DataFrame, mode: Mode, *, unread: bool = False) -> go.Figure:
-    """A bar for each set, split into what is used, repeated and faulty.
+    """A bar for each set, split into what is used, repeated, left out and faulty.
 
     Args:
-        table: columns name, used, repeated, faulty (counts of records), in the order of the bars.
+        table: columns name, used, repeated, left_out, faulty (counts of records), in the
+            order of the bars.
         mode: light or dark.
         unread: whether there are sets that cannot be read, and so have no bar.
     """
-    total = table[["used", "repeated", "faulty"]].sum(axis=1)
+    total = table[["used", *_NOT_USED]].sum(axis=1)
     figure = frame(
         mode,
         title=_sizes_title(table, unread=unread),
@@ -35,6 +38,7 @@ def set_sizes(table: pd.DataFrame, mode: Mode, *, unread: bool = False) -> go.Fi
     for column, title, colour in (
         ("used", "used", HELPS[mode]),
         ("repeated", "exact duplicates", _REPEATED[mode]),
+        ("left_out", "left out by the format's rule", _LEFT_OUT[mode]),
         ("faulty", "faulty", HURTS[mode]),
     ):
         if table[column].any():
@@ -99,7 +103,7 @@ def length_histogram(lengths: Sequence[int], mode: Mode, *, what: str) -> go.Fig
 
 
 def _sizes_title(table: pd.DataFrame, *, unread: bool) -> str:
-    lost = int(table["repeated"].sum() + table["faulty"].sum())
+    lost = int(table[_NOT_USED].to_numpy().sum())
     used = int(table["used"].sum())
     rest = f", {lost:,} are not" if lost else "" if unread else ", none is lost"
     return f"{used:,} records are used{rest}{' of the sets that can be read' if unread else ''}"
