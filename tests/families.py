@@ -80,7 +80,7 @@ _TURN = _flat(r"""
 
 _BARS = _flat(r"""
     {% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + '<|end|>\n' }}{% endfor %}
-    {% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}
+    {% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}
 """)
 
 _LINES = _flat(r"""

@@ -14,6 +14,8 @@ from u2a_core.types import Batch, Prompt, Sample
 
 _THOUGHTS = "<think>", "</think>"
 """What thinking models write their thoughts between; ours reply without any."""
+_MARK = "reply"
+"""Stands where a reply stands, while the chat template tells what comes after it."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,9 @@ def encode(
         DataError: if a prompt leaves no room for its response.
     """
     rows, truncated = [], 0
+    ending = reply_ending(tokenizer)
     for sample in samples:
-        start, ids = _prompt_and_response(sample, tokenizer)
+        start, ids = _prompt_and_response(sample, tokenizer, ending)
         if start >= max_length:
             raise DataError(
                 f"The prompt of sample {sample.id!r} must leave room for its response in "
@@ -61,6 +64,28 @@ def encode(
         truncated += len(ids) > max_length
         rows.append(Encoded(tuple(ids[:max_length]), start))
     return rows, EncodingReport(truncated, tuple(len(row.input_ids) for row in rows))
+
+
+def reply_ending(tokenizer: Any) -> tuple[str, str]:
+    """What the chat template writes after a reply: up to its end token, and beyond.
+
+    What lies beyond (a line break, Phi-3's end of the text) is never sampled, and so is no part of
+    a response. Without an end token, and of a template that refuses, both are empty.
+    """
+    turns = [{"role": role, "content": _MARK} for role in ("user", "assistant")]
+    try:
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except TemplateError:  # told with the first conversation that it refuses
+        return "", ""
+    added = (t.content for t in tokenizer.added_tokens_decoder.values() if t.special)
+    after = text.rpartition(_MARK)[2]
+    found = [
+        (after.find(t), -len(t)) for t in {*tokenizer.all_special_tokens, *added} if t in after
+    ]
+    if not found:
+        return "", ""
+    start, length = min(found)
+    return after[: start - length], after[start - length :]
 
 
 def batches(rows: Sequence[Encoded], *, tokens_per_batch: int, pad_id: int = 0) -> list[Batch]:
@@ -90,7 +115,9 @@ def _padded(rows: Sequence[Encoded], index: list[int], width: int, pad_id: int) 
     return Batch(input_ids=ids, attention_mask=mask, labels=labels, index=torch.tensor(index))
 
 
-def _prompt_and_response(sample: Sample, tokenizer: Any) -> tuple[int, list[int]]:
+def _prompt_and_response(
+    sample: Sample, tokenizer: Any, ending: tuple[str, str]
+) -> tuple[int, list[int]]:
     """Where the response starts, and all ids.
 
     The template renders the whole conversation where the prompt is a prefix of it, so that the
@@ -99,7 +126,7 @@ def _prompt_and_response(sample: Sample, tokenizer: Any) -> tuple[int, list[int]
     (an opened block of thoughts); then the response and what follows it come after the prompt.
     """
     asked = _prompt_text(sample.prompt, tokenizer)
-    said = _until_end(_conversation_text(sample.prompt, sample.response, tokenizer), tokenizer)
+    said = _conversation_text(sample.prompt, sample.response, tokenizer).removesuffix(ending[1])
     prompt, whole = _tokens(asked, tokenizer), _tokens(said, tokenizer)
     if whole[: len(prompt)] == prompt and len(whole) > len(prompt):
         return len(prompt), whole
@@ -109,14 +136,7 @@ def _prompt_and_response(sample: Sample, tokenizer: Any) -> tuple[int, list[int]
     reply = _tokens(sample.response, tokenizer)
     if found and after:
         return len(prompt), [*prompt, *reply, *_tokens(after, tokenizer)]
-    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    return len(prompt), [*prompt, *reply, *end]
-
-
-def _until_end(text: str, tokenizer: Any) -> str:
-    """A conversation without the line break after its end token, where nothing is sampled."""
-    cut = text.rstrip()
-    return cut if any(cut.endswith(end) for end in tokenizer.all_special_tokens) else text
+    return len(prompt), [*prompt, *reply, *_tokens(ending[0], tokenizer)]
 
 
 def _prompt_text(prompt: Prompt, tokenizer: Any) -> str:

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor, nn
 
-from u2a_core.data.encode import Encoded, batches, prompt_ids
+from u2a_core.data.encode import Encoded, batches, prompt_ids, reply_ending
 from u2a_core.errors import ConfigError, NumericalError
 from u2a_core.losses import output_embedding
 from u2a_core.models.noise import add_gumbel, row_keys
@@ -24,8 +23,6 @@ from u2a_core.types import Prompt, Rollouts
 
 TOKENS_PER_BATCH = 4096
 """Size of the batches in which sampled replies are scored."""
-_MARK = "reply"
-"""Stands where a reply stands, while the chat template tells what comes after it."""
 
 
 @dataclass(frozen=True)
@@ -188,15 +185,8 @@ def turn_end(tokenizer: Any) -> int | None:
 
     Many models learned it and list another one in their configuration.
     """
-    turns = [{"role": role, "content": _MARK} for role in ("user", "assistant")]
-    try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
-    except TemplateError:  # told with the first conversation that it refuses
-        return None
-    special = set(tokenizer.all_special_ids)
-    special |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    after = tokenizer(text.rpartition(_MARK)[2], add_special_tokens=False)["input_ids"]
-    return next((int(i) for i in after if i in special), None)
+    end, _ = reply_ending(tokenizer)
+    return int(tokenizer(end, add_special_tokens=False)["input_ids"][-1]) if end else None
 
 
 def until_stop(reply: list[int], stops: set[int]) -> list[int]:
