@@ -1,10 +1,12 @@
 """Every family of models, by path through the real code: slopes, commands, the written model."""
 
+import copy
 import gc
 import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -73,6 +75,37 @@ def test_slopes_are_those_of_the_exact_loop(name: str, which: str):
         found = slopes(model, batches, loss, along=along)
         assert spread(found, exact_slopes(model, batches, loss, along=along)) < 1e-3
         assert identity_error(model, batches, loss, along=along, slopes=found) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["qwen2.5", "gemma2", "gpt2"])
+def test_slopes_of_an_adapted_head_do_not_see_the_embedding_it_is_tied_to(name: str):
+    """They are those of the same model with a head of its own: there the adapter's term is."""
+    tied = model_of(FAMILIES[name], VOCABULARY)
+    assert tied.get_output_embeddings().weight is tied.get_input_embeddings().weight
+    apart = copy.deepcopy(tied)
+    apart.get_output_embeddings().weight = nn.Parameter(tied.get_output_embeddings().weight.clone())
+    found = []
+    for model in (tied, apart):
+        torch.manual_seed(0)
+        own: Any = adapted(model)
+        head, embedding = (f(own.get_base_model()) for f in (output_head, input_embedding))
+        assert (head.data_ptr() == embedding.data_ptr()) == (model is tied)  # no second copy
+        seen = adapted_weights(own)
+        assert any(id(p) == id(head) for n, p in own.named_parameters() if n in seen)
+        assert not any(id(p) == id(embedding) for n, p in own.named_parameters() if n in seen)
+        with params.training(own, seen):
+            batches = ragged()
+            loss = far_reference(own, batches)
+            found.append(slopes(own, batches, loss, along=direction(own)))
+    torch.testing.assert_close(found[0], found[1])
+
+
+def output_head(model: Any) -> nn.Parameter:
+    return model.get_output_embeddings().base_layer.weight
+
+
+def input_embedding(model: Any) -> nn.Parameter:
+    return model.get_input_embeddings().weight
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

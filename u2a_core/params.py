@@ -6,7 +6,7 @@ Inner products are accumulated in float32 at least, whatever the parameters' own
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 def trainable(model: nn.Module) -> Parameters:
     """The parameters that require a gradient, by name: θ. The tensors are the model's own."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def distinct(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Each piece of memory once: a head may be a parameter of its own in the embedding's memory."""
+    return list({place(tensor): tensor for tensor in tensors}.values())
+
+
+def place(tensor: Tensor) -> tuple[int, int]:
+    """Which piece of memory a living tensor has; also of one without data."""
+    return tensor.untyped_storage()._cdata, int(tensor.storage_offset())
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from huggingface_hub import errors as hub
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from u2a_core import params
 from u2a_core.config import there
 from u2a_core.errors import ModelError
 from u2a_core.models.checks import check_files, incomplete
@@ -229,7 +230,7 @@ def base_size(adapted: nn.Module) -> int:
     if getattr(adapted, "is_quantized", False):
         return 0
     own = (p for name, p in adapted.named_parameters() if "lora_" not in name)
-    return sum(p.numel() for p in own)
+    return sum(p.numel() for p in params.distinct(own))
 
 
 def _check_adapter(adapted: Any, path: str) -> None:

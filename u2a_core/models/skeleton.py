@@ -52,12 +52,12 @@ class Skeleton:
     @property
     def parameters(self) -> int:
         """How many numbers it has, those of an adapter included."""
-        return sum(p.numel() for p in self.model.parameters())
+        return sum(p.numel() for p in params.distinct(self.model.parameters()))
 
     @property
     def weights(self) -> int:
         """Bytes of all parameters and buffers."""
-        held = [*self.model.parameters(), *self.model.buffers()]
+        held = params.distinct([*self.model.parameters(), *self.model.buffers()])
         return sum(t.numel() * t.element_size() for t in held)
 
     def bytes_of(self, names: tuple[str, ...]) -> int:
@@ -174,21 +174,27 @@ def _shapes(family: Any, config: Any, settings: ModelSettings, dtype: torch.dtyp
 
 
 def _faked(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
-    """The model with a fake tensor of the CPU in every place; tied ones stay tied."""
+    """The model with a fake tensor of the CPU in every place; what shares memory still does."""
     done: dict[int, Any] = {}
+    memory: dict[Any, Any] = {}
     for module in model.modules():
         for held in (module._parameters, module._buffers):
             for name, tensor in held.items():
                 if tensor is not None:
                     if id(tensor) not in done:
-                        done[id(tensor)] = (tensor, _fake(tensor, mode))
+                        fake = memory.setdefault(params.place(tensor), _fake(tensor, mode))
+                        done[id(tensor)] = (tensor, _kind(fake, tensor))
                     held[name] = done[id(tensor)][1]
     return model
 
 
 def _fake(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
     shape = torch.empty_like(tensor.detach(), device="meta")
-    fake = FakeTensor(mode, shape, torch.device("cpu"))
+    return FakeTensor(mode, shape, torch.device("cpu"))
+
+
+def _kind(fake: Tensor, tensor: Tensor) -> Tensor:
+    """A parameter where the tensor is one."""
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(fake, requires_grad=tensor.requires_grad)
     return fake

@@ -27,7 +27,9 @@ def with_trainable(model: nn.Module, settings: ModelSettings) -> nn.Module:
             task_type="CAUSAL_LM",
         )
         with quiet_peft():
-            return get_peft_model(model, config).eval()
+            adapted = get_peft_model(model, config).eval()
+        _own_head(adapted.get_base_model())
+        return adapted
     model.requires_grad_(False)
     if settings.parameters == "full":
         for name, parameter in model.named_parameters():
@@ -66,9 +68,19 @@ def lora_targets(model: nn.Module, *, head: bool) -> list[str] | str:
     return sorted({name.rpartition(".")[2] for name in linear}) if head else "all-linear"
 
 
+def _own_head(model: Any) -> None:
+    """Makes an adapted head's weight a parameter of its own where it is tied, in the same memory.
+
+    The adapter's term beside the head does not move the input embedding, whose part in the losses'
+    gradients slopes must not see.
+    """
+    base = getattr(model.get_output_embeddings(), "base_layer", None)
+    if base is not None and base.weight is model.get_input_embeddings().weight:
+        base.weight = nn.Parameter(base.weight.detach(), requires_grad=False)
+
+
 def adapted_weights(model: nn.Module) -> tuple[str, ...]:
     """Names of the frozen weights to which an adapter adds."""
-    # by identity: a tied output embedding bears the name of the input's
     layers = [m.base_layer for m in model.modules() if hasattr(m, "lora_A")]
     own = {id(getattr(layer, "weight", None)) for layer in layers}
     return tuple(name for name, p in model.named_parameters() if id(p) in own)
