@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from formats import CASES
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from u2a_core.config import DataSettings
@@ -140,6 +140,7 @@ def test_only_data_errors_escape_columns_of_odd_names(
 
 @fuzzed
 @given(raw=content, ending=endings)
+@example(raw=b'{"instruction": "a", "output": "b", "history": 1}', ending=".jsonl")
 def test_every_file_has_a_report_that_can_be_written(tmp_path: Path, raw: bytes, ending: str):
     file = str(tmp_path / f"x{ending}")
     Path(file).write_bytes(raw)
@@ -154,6 +155,7 @@ def test_every_file_has_a_report_that_can_be_written(tmp_path: Path, raw: bytes,
 
 @fuzzed
 @given(rows=spoiled_records())
+@example(rows=[{"question": "a", "incorrect_answers": ["b", "b"]}])
 def test_what_a_report_counts_is_what_is_loaded(tmp_path: Path, rows: list[dict[str, Any]]):
     file = tmp_path / "x.jsonl"
     file.write_bytes(json_lines(rows))

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,44 @@ def test_tables_of_other_commas_are_read(tmp_path: Path, comma: str):
     file.write_text(f'\n\n"prompt"{comma}response\n"a, b; c"{comma}"d\ne"\nf{comma}g\n')
     found = load_negatives(file).samples
     assert [(prompt_text(s.prompt), s.response) for s in found] == [("a, b; c", "d\ne"), ("f", "g")]
+
+
+OPEN = {
+    "to the end": (['q1,"He said', "q2,a2", "q3,a3"], {2: 'q1,"He said'}, ["a2", "a3"]),
+    "to a later quote": (['q1,"He said', "q2,a2", 'q3,"a3"'], {2: 'q1,"He said'}, ["a2", "a3"]),
+    "twice": (
+        ['q1,"He said', 'q2,"she', "q3,a3"],
+        {2: 'q1,"He said', 3: 'q2,"she'},
+        ["a3"],
+    ),
+    "in the last row": (["q1,a1", 'q2,"He said'], {3: 'q2,"He said'}, ["a1"]),
+    "no, it is closed": (
+        ['q1,"He said', 'no, ""never"""', "q2,a2"],
+        {},
+        ['He said\nno, "never"', "a2"],
+    ),
+    "no, it stands inside": (['q1,He said "no"', "q2,a2"], {}, ['He said "no"', "a2"]),
+}
+
+
+@pytest.mark.parametrize("case", OPEN)
+@pytest.mark.parametrize("comma", [",", "\t"])
+def test_a_quote_that_is_not_closed_swallows_no_row(tmp_path: Path, case: str, comma: str):
+    rows, faults, replies = OPEN[case]
+    file = tmp_path / "x.csv"
+    text = "\n".join(["prompt,response", *rows]) + "\n"
+    file.write_text(text if comma == "," else re.sub(r"^(prompt|q\d),", r"\1\t", text, flags=re.M))
+    found = load_negatives(file, on_fault="skip")
+    assert [sample.response for sample in found.samples] == replies
+    assert [fault.line for fault in found.faults] == list(faults)
+    assert all("not closed" in f.reason or "cells" in f.reason for f in found.faults)
+
+
+def test_a_quote_that_is_never_closed_does_not_fill_the_memory(tmp_path: Path):
+    file = tmp_path / "x.csv"
+    file.write_text('prompt,response\nq,"a\n' + "q,b\n" * 30_000)
+    with pytest.raises(DataError, match="line 2 that is not closed"):
+        load_negatives(file)
 
 
 def test_a_column_without_a_name_is_no_id(tmp_path: Path):

@@ -20,6 +20,7 @@ column, but the name of the format of the whole file."""
 FormatName: TypeAlias = Literal[
     "pku-saferlhf", "pku-saferlhf-helpful", "beavertails",
     "halueval-qa", "halueval-dialogue", "halueval-summarization", "halueval-general",
+    "halueval-qa-samples", "halueval-dialogue-samples", "halueval-summarization-samples",
     "truthfulqa", "advbench", "advbench-swapped", "hh-rlhf",
     "ultrafeedback-binarized", "ultrafeedback-flat",
     "sharegpt-dpo", "sharegpt-kto", "alpaca-dpo", "alpaca-kto", "trl-unpaired",

@@ -17,6 +17,11 @@ Cell: TypeAlias = Any
 """A text, the turns of a conversation, or anything else that a file may hold."""
 
 
+def same(cell: Cell) -> Cell:
+    """The cell itself."""
+    return cell
+
+
 class Reply(NamedTuple):
     """A reply of a record.
 
@@ -52,7 +57,7 @@ class Entry:
     pairs: tuple[tuple[Reply, Reply], ...] = ()
     asked: str = "prompt"
     without: Mapping[Kind, str] = field(default_factory=dict)
-    turns: Callable[[Cell], Cell] = lambda cell: cell
+    turns: Callable[[Cell], Cell] = same
 
 
 def first_of(record: Record, *columns: str) -> Cell:
@@ -71,8 +76,8 @@ def flag(value: Cell) -> bool | None:
 
 
 def is_flag(value: Cell) -> bool:
-    """Whether it is true or false; a number is a class of another kind of label."""
-    return isinstance(value, bool) or (isinstance(value, str) and flag(value) is not None)
+    """Whether it is true or false, however a file writes it."""
+    return flag(value) is not None
 
 
 def number(value: Cell) -> float | None:

@@ -14,8 +14,9 @@ from typing import get_args
 
 from u2a_core.config import FormatName, Part
 from u2a_core.data import schemas
-from u2a_core.data.entries import Entry, is_flag
+from u2a_core.data.entries import Entry, is_flag, same
 from u2a_core.data.files import Record
+from u2a_core.data.turns import dialogue
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,22 @@ def _is_labelled(record: Record) -> bool:
     return is_flag(record.get("label", record.get("kto_tag")))
 
 
+def _halueval(title: str, asked: str, reply: str, read: schemas.Reads = same) -> Format:
+    """A part of HaluEval with a right and a hallucinated reply."""
+    right, wrong = f"right_{reply}", f"hallucinated_{reply}"
+    entry = partial(schemas.halueval, asked=asked, right=right, wrong=wrong, read=read)
+    reads: Mapping[str, Part | str] = {asked: "prompt", right: "chosen", wrong: "rejected"}
+    return Format(f"HaluEval, {title}", (asked, right, wrong), entry, reads=reads)
+
+
+def _judged(title: str, asked: str, reply: str, read: schemas.Reads = same) -> Format:
+    """A part of HaluEval with a verdict on one reply."""
+    verdict = "hallucination"
+    entry = partial(schemas.halueval_judged, asked=asked, answered=reply, read=read)
+    told = {asked: "prompt", reply: "response", verdict: "whether it is hallucinated"}
+    return Format(f"HaluEval, {title}", (asked, reply, verdict), entry, reads=told)
+
+
 _PAIR: Mapping[str, Part | str] = {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
 _SAFER: Mapping[str, Part | str] = {
     "prompt": "prompt", "response_0": "reply", "response_1": "reply",
@@ -90,14 +107,6 @@ _TALK: Mapping[str, Part | str] = {
     "conversations": "messages", "messages": "messages", "system": "system message",
     "label": "whether it is wanted", "kto_tag": "whether it is wanted",
 }  # fmt: skip
-_HALUEVAL_QA = partial(
-    schemas.halueval, asked="question", right="right_answer", wrong="hallucinated_answer"
-)
-_HALUEVAL_SUMMARY = partial(
-    schemas.halueval, asked="document", right="right_summary", wrong="hallucinated_summary",
-    task="Summarize this document.",
-)  # fmt: skip
-
 FORMATS: Mapping[FormatName, Format] = {
     "pku-saferlhf": Format(
         "PKU-SafeRLHF, pairs by safety", ("prompt", "response_0", "response_1"),
@@ -115,26 +124,16 @@ FORMATS: Mapping[FormatName, Format] = {
         reads={"prompt": "prompt", "response": "response", "category": "kind",
                "is_safe": "whether it is safe"},
     ),
-    "halueval-qa": Format(
-        "HaluEval, questions", ("question", "right_answer", "hallucinated_answer"), _HALUEVAL_QA,
-        reads={"question": "prompt", "right_answer": "chosen", "hallucinated_answer": "rejected"},
+    "halueval-qa": _halueval("questions", "question", "answer"),
+    "halueval-dialogue": _halueval("dialogues", "dialogue_history", "response", dialogue),
+    "halueval-summarization": _halueval("summaries", "document", "summary", schemas.summary_of),
+    "halueval-general": _judged("general", "user_query", "chatgpt_response"),
+    "halueval-qa-samples": _judged("questions with a verdict", "question", "answer"),
+    "halueval-dialogue-samples": _judged(
+        "dialogues with a verdict", "dialogue_history", "response", dialogue
     ),
-    "halueval-dialogue": Format(
-        "HaluEval, dialogues", ("dialogue_history", "right_response", "hallucinated_response"),
-        schemas.halueval_dialogue,
-        reads={"dialogue_history": "prompt", "right_response": "chosen",
-               "hallucinated_response": "rejected"},
-    ),
-    "halueval-summarization": Format(
-        "HaluEval, summaries", ("document", "right_summary", "hallucinated_summary"),
-        _HALUEVAL_SUMMARY,
-        reads={"document": "prompt", "right_summary": "chosen", "hallucinated_summary": "rejected"},
-    ),
-    "halueval-general": Format(
-        "HaluEval, general", ("user_query", "chatgpt_response", "hallucination"),
-        schemas.halueval_general,
-        reads={"user_query": "prompt", "chatgpt_response": "response",
-               "hallucination": "whether it is hallucinated"},
+    "halueval-summarization-samples": _judged(
+        "summaries with a verdict", "document", "summary", schemas.summary_of
     ),
     "truthfulqa": Format(
         "TruthfulQA", ("question",), schemas.truthfulqa,

@@ -10,17 +10,16 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import itertools
 import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from u2a_core.config import there
 from u2a_core.data.columns import CONVERSATIONS
+from u2a_core.data.delimited import rows
 from u2a_core.data.files import Record, beginning, told
 from u2a_core.data.lines import CHUNK, HOW, WHOLE, begins, check_decodable, decoded, lines, opened
 from u2a_core.errors import DataError
@@ -32,7 +31,6 @@ Numbered: TypeAlias = tuple[int, Record]
 _ENDINGS = (".jsonl", ".json", ".csv", ".parquet", ".txt")
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(:[\w.-]+)?$")
 _ROWS = 64
-csv.field_size_limit(2**31 - 1)  # a cell may hold a long conversation
 
 
 @dataclass(frozen=True)
@@ -219,8 +217,8 @@ def _hub(name: str) -> Iterator[Numbered]:
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{name} must be a file or a hub data set; got: {reason}") from error
-    rows = loaded if split else next(iter(loaded.values()))
-    for line, row in enumerate(rows, start=1):
+    records = loaded if split else next(iter(loaded.values()))
+    for line, row in enumerate(records, start=1):
         yield line, dict(row)
 
 
@@ -242,7 +240,7 @@ def _table(file: Path) -> Iterator[Numbered | Fault]:
         raw.seek(0)
         text = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
         try:
-            for event in _rows(text):
+            for event in rows(text):
                 found = True
                 yield event
         except UnicodeDecodeError:
@@ -251,25 +249,3 @@ def _table(file: Path) -> Iterator[Numbered | Fault]:
             raise DataError(f"{file} must be valid CSV; got: {error}. {HOW}") from error
     if not found:
         raise DataError(f"{file} must hold at least one record; got none. {HOW}")
-
-
-def _rows(text: Iterable[str]) -> Iterator[Numbered | Fault]:
-    blank = 0
-    numbered = iter(text)
-    for header in numbered:
-        if header.strip():
-            break
-        blank += 1
-    comma = next((c for c in "\t;" if c in header and "," not in header), ",")
-    reader = csv.DictReader(itertools.chain([header], numbered), delimiter=comma)
-    names = Counter(name.strip().lower() for name in reader.fieldnames or ())
-    if names and (most := names.most_common(1)[0])[1] > 1 and most[0]:
-        raise csv.Error(f"{most[1]} columns named {most[0]}, of which only one could be read")
-    for row in reader:
-        line = reader.line_num + blank
-        if None in row or None in row.values():
-            reason = "a row with more or fewer cells than the header (a comma without quotes?)"
-            cells = [*(v for v in row.values() if isinstance(v, str)), *row.get(None, [])]
-            yield Fault(line, reason, beginning(",".join(cells)))
-        else:
-            yield line, dict(row)

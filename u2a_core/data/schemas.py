@@ -6,12 +6,15 @@ What each gives to a set, and by which rule, is told in docs/data.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
 
 from u2a_core.data.columns import Kind
-from u2a_core.data.entries import Cell, Entry, Reply, first_of, flag, number, true_of
+from u2a_core.data.entries import Cell, Entry, Reply, first_of, flag, number, same, true_of
 from u2a_core.data.files import Record
 from u2a_core.data.turns import Unusable, dialogue
 
+Reads: TypeAlias = Callable[[Cell], Cell]
+"""Makes a prompt of a cell."""
 _NO_PAIRS: Mapping[Kind, str] = {"pairs": "holds one reply, no pair"}
 
 
@@ -64,26 +67,23 @@ def beavertails(record: Record) -> Entry:
     return _marked(record["prompt"], reply, flag(record["is_safe"]), "is_safe")
 
 
-def halueval(record: Record, *, asked: str, right: str, wrong: str, task: str = "") -> Entry:
+def halueval(record: Record, *, asked: str, right: str, wrong: str, read: Reads = same) -> Entry:
     """A right and a hallucinated reply; the knowledge beside them is no part of the prompt."""
-    prompt = record[asked]
-    if task and isinstance(prompt, str) and prompt.strip():
-        prompt = f"{task}\n\n{prompt}"
-    return _preferred(record, right, wrong, prompt=prompt, asked=asked)
+    return _preferred(record, right, wrong, prompt=read(record[asked]), asked=asked)
 
 
-def halueval_dialogue(record: Record) -> Entry:
-    """As the others; the dialogue so far is one text."""
-    turns = dialogue(record["dialogue_history"])
-    return _preferred(record, "right_response", "hallucinated_response", prompt=turns)
-
-
-def halueval_general(record: Record) -> Entry:
+def halueval_judged(record: Record, *, asked: str, answered: str, read: Reads = same) -> Entry:
     """A reply that was found to hallucinate, or not."""
     wrong = flag(record["hallucination"])
-    reply = Reply(record["chatgpt_response"], "chatgpt_response")
     good = None if wrong is None else not wrong
-    return _marked(record["user_query"], reply, good, "hallucination", asked="user_query")
+    reply = Reply(record[answered], answered)
+    return _marked(read(record[asked]), reply, good, "hallucination", asked=asked)
+
+
+def summary_of(document: Cell) -> Cell:
+    """What is asked of a document."""
+    full = isinstance(document, str) and document.strip()
+    return f"Summarize this document.\n\n{document}" if full else document
 
 
 def truthfulqa(record: Record) -> Entry:
@@ -216,7 +216,8 @@ def alpaca_prompt(record: Record) -> Cell:
     if isinstance(asked, str) and isinstance(extra, str) and extra.strip():
         asked = f"{asked}\n{extra}"
     before = _system(record)
-    for turn in record.get("history") or ():
+    history = record.get("history") or []
+    for turn in history if isinstance(history, list) else [history]:
         if not isinstance(turn, list | tuple) or len(turn) != 2:
             raise Unusable("history must hold pairs of an instruction and a reply")
         before += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
@@ -275,7 +276,7 @@ def _preferred(
     *,
     prompt: Cell = None,
     asked: str = "prompt",
-    turns: Callable[[Cell], Cell] = lambda cell: cell,
+    turns: Reads = same,
 ) -> Entry:
     """A better and a worse reply."""
     better, worse = Reply(record[chosen], chosen), Reply(record[rejected], rejected)

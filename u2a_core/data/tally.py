@@ -103,9 +103,11 @@ class Tally:
 
     def add(self, line: int, item: Item) -> None:
         """A usable record."""
-        first = self._first.setdefault(self.keys.add(item), line)
+        key = self.keys.add(item)
+        first = self._first.get(key)  # maybe of the same line: a record may hold a reply twice
+        self._first.setdefault(key, line)
         prompt, reply = _texts(item)
-        if first != line:
+        if first is not None:
             self._repeat(line, first, beginning(" → ".join(filter(None, (prompt, reply)))))
             if self._identity is not None:
                 return

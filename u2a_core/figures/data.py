@@ -14,7 +14,12 @@ _ROW, _AROUND = 38, 110
 _MOST_BINS = 40
 _REPEATED = {"light": "#8A8580", "dark": "#A8A29C"}
 _LEFT_OUT = {"light": "#C9C4BD", "dark": "#6B6660"}
-_NOT_USED = ["repeated", "left_out", "faulty"]
+_PARTS = {
+    "used": "used",
+    "repeated": "exact duplicates",
+    "left_out": "left out by the format's rule",
+    "faulty": "faulty",
+}
 
 
 def set_sizes(table: pd.DataFrame, mode: Mode, *, unread: bool = False) -> go.Figure:
@@ -26,7 +31,7 @@ def set_sizes(table: pd.DataFrame, mode: Mode, *, unread: bool = False) -> go.Fi
         mode: light or dark.
         unread: whether there are sets that cannot be read, and so have no bar.
     """
-    total = table[["used", *_NOT_USED]].sum(axis=1)
+    total = table[list(_PARTS)].sum(axis=1)
     figure = frame(
         mode,
         title=_sizes_title(table, unread=unread),
@@ -34,13 +39,9 @@ def set_sizes(table: pd.DataFrame, mode: Mode, *, unread: bool = False) -> go.Fi
         y="",
         height=_AROUND + _ROW * len(table),
     )
+    colours = (HELPS[mode], _REPEATED[mode], _LEFT_OUT[mode], HURTS[mode])
     names = [literal(name) for name in table["name"]]
-    for column, title, colour in (
-        ("used", "used", HELPS[mode]),
-        ("repeated", "exact duplicates", _REPEATED[mode]),
-        ("left_out", "left out by the format's rule", _LEFT_OUT[mode]),
-        ("faulty", "faulty", HURTS[mode]),
-    ):
+    for (column, title), colour in zip(_PARTS.items(), colours, strict=True):
         if table[column].any():
             figure.add_bar(
                 y=names,
@@ -103,7 +104,7 @@ def length_histogram(lengths: Sequence[int], mode: Mode, *, what: str) -> go.Fig
 
 
 def _sizes_title(table: pd.DataFrame, *, unread: bool) -> str:
-    lost = int(table[_NOT_USED].to_numpy().sum())
     used = int(table["used"].sum())
+    lost = int(table[list(_PARTS)].to_numpy().sum()) - used
     rest = f", {lost:,} are not" if lost else "" if unread else ", none is lost"
     return f"{used:,} records are used{rest}{' of the sets that can be read' if unread else ''}"
