@@ -57,6 +57,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def own(scenario: Path, tmp_path: Path) -> Path:
+    """A copy of the small scenario that a test may spoil; returns its settings file."""
+    shutil.copytree(scenario.parent, tmp_path / "own")
+    return tmp_path / "own" / scenario.name
+
+
+@pytest.fixture
 def u2a(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,13 +16,6 @@ from safetensors.torch import load_file, save_file
 from u2a_core import serve
 from u2a_core.cli import main
 from u2a_core.runs import Run
-
-
-@pytest.fixture
-def own(scenario: Path, tmp_path: Path) -> Path:
-    """A copy of the small scenario that a test may spoil; returns its settings file."""
-    shutil.copytree(scenario.parent, tmp_path / "own")
-    return tmp_path / "own" / scenario.name
 
 
 def sentence(code: int, err: str) -> str:
@@ -127,7 +119,7 @@ FAULTS = {
     "no model": r"must hold config\.json",
     "NaN weights": r"NaN or infinity in model\.norm\.weight",
     "longer than the context": "the model's context of 96 tokens; got 4096",
-    "prompt without room": "must leave room for its response",
+    "prompt without room": "must leave room for a reply in 12 tokens; got 12, none of which does",
     "reply without room": "must fit the model's context of 96",
     "more than there are": "at most the 40 negative samples; got 1000",
     "no such reward": "No module named 'no_module'",

@@ -55,6 +55,30 @@ def test_gains_of_every_sample_are_ranked(u2a, tmp_path: Path):
     assert report["helps"] == (table["gain"] > 0).sum()
 
 
+def test_samples_without_room_for_a_reply_are_left_out_and_told(u2a, own: Path, tmp_path: Path):
+    """Of every set that is trained on; the others have the gains that they have without them."""
+    long = json.dumps({"id": "long", "prompt": "why " * 99, "response": "No.", "chosen": "Yes.",
+                       "rejected": "No."})  # fmt: skip
+    few = {}
+    for name in ("negatives", "preferences", "retain"):
+        file = own.parent / "data" / f"{name}.jsonl"
+        few[name] = file.read_text()
+        file.write_text(f"{long}\n{few[name]}")
+    assert u2a("estimate", config=own)[0] == 0
+    words = ("--data.truth", "", "--json")
+    assert u2a("gains", *words, "--out", tmp_path / "g", config=own)[0] == 0
+    run = Run.open(tmp_path / "g")
+    told = " ".join(run.report()["warnings"])
+    for what in ("1 of 41 negatives", "1 of 13 preference pairs", "1 of 13 retain samples"):
+        assert f"{what} are left out: their prompts leave no room" in told
+    for name, text in few.items():
+        (own.parent / "data" / f"{name}.jsonl").write_text(text)
+    assert u2a("gains", *words, "--out", tmp_path / "h", config=own)[0] == 0
+    found = [r.table("gains").set_index("id")["gain"] for r in (run, Run.open(tmp_path / "h"))]
+    assert "long" not in found[0]
+    pd.testing.assert_series_equal(*found)
+
+
 def test_scoring_tells_how_far_it_is_and_can_be_stopped(scenario: Path, tmp_path: Path):
     settings = load_settings(scenario)
     small = settings.data.model_copy(update={"tokens_per_batch": 256})

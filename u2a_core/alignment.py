@@ -17,7 +17,7 @@ from u2a_core.config import Settings
 from u2a_core.data import load_prompts
 from u2a_core.data.encode import EncodingReport, batches, encode
 from u2a_core.data.packed import PackedBatches, packed
-from u2a_core.errors import ConfigError
+from u2a_core.errors import ConfigError, DataError
 from u2a_core.losses import sequence_log_probs
 from u2a_core.metrics import share
 from u2a_core.models import Generator, Policy, load_reward
@@ -32,6 +32,7 @@ from u2a_core.objectives import (
 from u2a_core.types import Batch, Estimate, NegativeSet, PreferencePair, Prompt, Sample, prompt_text
 
 _T = TypeVar("_T")
+_Asked = TypeVar("_Asked", Sample, PreferencePair)
 _KNOWN_PAIRS = 64
 _AGREES = 0.6
 """Share of known pairs that a reward must rank as they are, or a warning is told."""
@@ -157,6 +158,26 @@ def _evenly(items: list[_T], most: int) -> list[_T]:
     return [items[i * len(items) // most] for i in range(most)] if len(items) > most else items
 
 
+def with_room(policy: Policy, items: Sequence[_Asked], what: str) -> tuple[list[_Asked], str]:
+    """The items whose prompts leave room for a reply, and a sentence on the others.
+
+    Raises:
+        DataError: if none does.
+    """
+    kept = [item for item in items if policy.has_room(item.prompt)]
+    lost, limit = len(items) - len(kept), policy.max_length
+    if lost and not kept:
+        raise DataError(
+            f"The prompts of the {what} must leave room for a reply in {limit:,} tokens; got "
+            f"{lost:,}, none of which does. Raise model.max_length."
+        )
+    told = (
+        f"{lost:,} of {len(items):,} {what} are left out: their prompts leave no room for a reply "
+        f"in {limit:,} tokens (model.max_length)."
+    )
+    return kept, told if lost else ""
+
+
 def encoded(
     policy: Policy, samples: Sequence[Sample], settings: Settings
 ) -> tuple[PackedBatches, EncodingReport]:
@@ -192,11 +213,13 @@ def _candidates(
     Raises:
         ConfigError: if no prompt has two different replies.
     """
-    prompts = _drawn([prompt for prompt, replies in scored.items() if len(replies) > 1], settings)
+    several = [prompt for prompt, replies in scored.items() if len(replies) > 1]
+    prompts = _drawn([prompt for prompt in several if policy.has_room(prompt)], settings)
     if not prompts:
         raise ConfigError(
-            f"J needs a prompt with two different replies; got {len(scored)} prompts with one "
-            "each. Give preference pairs (data.preferences), or raise objective.samples."
+            "J needs a prompt with two different replies that have room in "
+            f"{policy.max_length} tokens; got none of {len(scored)} prompts. Give "
+            "preference pairs (data.preferences), or raise objective.samples."
         )
     replies = [(prompt, reply) for prompt in prompts for reply in scored[prompt]]
     rewards = np.array([scored[prompt][reply] for prompt, reply in replies])

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ from u2a_core.alignment import (
     objective_prompts,
     reward_agreement,
     smooth_objective,
+    with_room,
 )
 from u2a_core.config import Settings
 from u2a_core.data import (
@@ -47,6 +48,7 @@ from u2a_core.types import (
     PreferencePair,
     Prompt,
     Reward,
+    Sample,
     prompt_text,
 )
 from u2a_core.unlearn import InnerProblem
@@ -69,6 +71,7 @@ class Experiment:
         pairs: the preference pairs, where the settings name a file of them.
         mislabelled: (n,) the flag of truth, where the settings name a file of it.
         agreement: how often the reward agrees with the pairs, where it is asked for J.
+        left_out: a sentence for each set of which samples have no room in model.max_length.
     """
 
     settings: Settings
@@ -80,11 +83,13 @@ class Experiment:
     pairs: tuple[PreferencePair, ...]
     mislabelled: np.ndarray | None
     agreement: Estimate | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What must be told of the model and the reward, a sentence each."""
-        return (*self.policy.warnings, *disagreement(self.settings, self.agreement))
+        """What must be told of the model, the data and the reward, a sentence each."""
+        reward = disagreement(self.settings, self.agreement)
+        return (*self.policy.warnings, *self.left_out, *reward)
 
     @property
     def scorer(self) -> Scorer:
@@ -175,24 +180,10 @@ def load_experiment(settings: Settings, last: Experiment | None = None) -> Exper
             not to be used further itself.
     """
     torch.manual_seed(settings.seed)  # the initial adapter, where there is one
-    data = settings.data
-    if not data.negatives:
-        raise ConfigError("data.negatives must name a file of negative samples; got nothing.")
-    negatives = load_negatives(data.negatives, columns=data.columns_of("negatives"))
-    truth = _truth(settings, negatives)
-    pairs = (
-        load_preferences(data.preferences, columns=data.columns_of("preferences"))[0]
-        if data.preferences
-        else []
-    )
-    asked = objective_prompts(settings, negatives, pairs)
-    kept = load_retain(data.retain, columns=data.columns_of("retain"))[0] if data.retain else []
-    if settings.inner.samples_per_step > len(negatives):
-        raise ConfigError(
-            f"inner.samples_per_step must be at most the {len(negatives)} negative samples; got "
-            f"{settings.inner.samples_per_step}. Lower it, or set 0 to take all."
-        )
+    sets = _Sets.load(settings)
     policy = _policy(settings, last)
+    negatives, pairs, kept, left_out = sets.fitting(policy, settings)
+    asked = objective_prompts(settings, negatives, pairs)
     use_threads(settings.threads, policy.model)
     rows, encoding = encoded(policy, negatives.samples, settings)
     loss = per_sample_loss(settings, policy, rows)
@@ -206,10 +197,52 @@ def load_experiment(settings: Settings, last: Experiment | None = None) -> Exper
         vocabulary=policy.model.get_input_embeddings().num_embeddings,  # type: ignore[operator]
     )
     objective = load_objective(settings, policy, asked, pairs)
-    agreement = reward_agreement(settings, pairs)
+    found = (_truth(settings, negatives), reward_agreement(settings, pairs), left_out)
     return Experiment(
-        settings, policy, negatives, encoding, problem, objective, tuple(pairs), truth, agreement
+        settings, policy, negatives, encoding, problem, objective, tuple(pairs), *found
     )
+
+
+class _Sets(NamedTuple):
+    """The sets that are trained on, and what is told of them."""
+
+    negatives: NegativeSet
+    pairs: list[PreferencePair]
+    kept: list[Sample]
+    left_out: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, settings: Settings) -> _Sets:
+        """All that is usable of the files."""
+        data = settings.data
+        if not data.negatives:
+            raise ConfigError("data.negatives must name a file of negative samples; got nothing.")
+        negatives = load_negatives(data.negatives, columns=data.columns_of("negatives"))
+        _check_step(settings, negatives)
+        _truth(settings, negatives)  # fails before a model is loaded
+        pairs, kept = data.preferences, data.retain
+        return cls(
+            negatives,
+            load_preferences(pairs, columns=data.columns_of("preferences"))[0] if pairs else [],
+            load_retain(kept, columns=data.columns_of("retain"))[0] if kept else [],
+        )
+
+    def fitting(self, policy: Policy, settings: Settings) -> _Sets:
+        """Without the samples whose prompts leave no room for a reply."""
+        samples, *told = with_room(policy, self.negatives.samples, "negatives")
+        negatives = dataclasses.replace(self.negatives, samples=tuple(samples))
+        _check_step(settings, negatives)
+        pairs, of_pairs = with_room(policy, self.pairs, "preference pairs")
+        kept, of_kept = with_room(policy, self.kept, "retain samples")
+        return _Sets(negatives, pairs, kept, tuple(filter(None, [*told, of_pairs, of_kept])))
+
+
+def _check_step(settings: Settings, negatives: NegativeSet) -> None:
+    if settings.inner.samples_per_step > len(negatives):
+        raise ConfigError(
+            f"inner.samples_per_step must be at most the {len(negatives)} negative samples; got "
+            f"{settings.inner.samples_per_step}. Lower it, or set 0 to take all."
+        )
 
 
 def _policy(settings: Settings, last: Experiment | None) -> Policy:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from u2a_core import params
-from u2a_core.alignment import objective_prompts, preference, sampled_reward
+from u2a_core.alignment import objective_prompts, preference, sampled_reward, with_room
 from u2a_core.baselines import dpo_step, fine_tuning_step, ppo_step, value_head, without
 from u2a_core.commands.descents import Descent, descended
 from u2a_core.commands.work import Watch, finish, load
@@ -154,7 +154,9 @@ def _fine_tuning(experiment: Experiment) -> Iterator[Prepared]:
         model=policy.model,
         origin=params.snapshot(params.trainable(policy.model)),
     )
-    rows, _ = encode(kept, policy.tokenizer, max_length=policy.max_length)
+    fitting, told = with_room(policy, kept, "replies of baseline.mixture")
+    facts["warnings"] = [*facts.get("warnings", []), *([told] if told else [])]
+    rows, _ = encode(fitting, policy.tokenizer, max_length=policy.max_length)
     step = fine_tuning_step(
         problem, rows, own, tokens_per_batch=settings.data.tokens_per_batch, seed=settings.seed
     )

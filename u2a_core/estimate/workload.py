@@ -6,7 +6,7 @@ like them. Without a file the batches are taken to be full, and the answer says 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ import numpy as np
 from u2a_core.config import DataSettings, SetName, Settings
 from u2a_core.data import load_negatives, load_preferences, load_prompts, load_retain
 from u2a_core.data.encode import Encoded, encode, prompt_ids
+from u2a_core.errors import DataError
 from u2a_core.estimate.trace import Shape
 from u2a_core.types import Prompt, Sample
 
@@ -112,7 +113,7 @@ def read_workload(settings: Settings, tokenizer: Any, longest: int) -> Workload:
         for i, pair in enumerate(compared)
         for side, reply in (("+", pair.chosen), ("-", pair.rejected))
     ]
-    rows = measure.rows(replies)
+    rows = measure.rows(replies, "preference pairs")
     if settings.objective.kind != "sampled_reward" and not replies:
         rows, assumed = _full(2 * most, longest), [*assumed, f"{most} pairs of {longest} tokens"]
     asked: tuple[int, ...] = ()
@@ -124,8 +125,8 @@ def read_workload(settings: Settings, tokenizer: Any, longest: int) -> Workload:
             assumed.append(f"{most} prompts of {longest // 2} tokens")
     test = measure.prompts(_of(data, "prompts"))
     return Workload(
-        negatives=measure.rows(negatives) if negatives else _full(_ASSUMED, longest),
-        retain=measure.rows(retain),
+        negatives=measure.rows(negatives, "negatives") if negatives else _full(_ASSUMED, longest),
+        retain=measure.rows(retain, "retain samples"),
         pairs=rows,
         asked=asked,
         test=test,
@@ -152,24 +153,28 @@ class _Measure:
     tokenizer: Any
     longest: int
 
-    def rows(self, samples: Sequence[Sample]) -> Rows:
-        def measured(some: Sequence[Sample]) -> list[tuple[int, int]]:
-            found: list[Encoded] = encode(some, self.tokenizer, max_length=self.longest)[0]
-            return [(row.response_start, len(row.input_ids)) for row in found]
+    def rows(self, samples: Sequence[Sample], what: str) -> Rows:
+        """Of those whose prompts leave room for a reply.
 
-        return Rows(tuple(_repeated(samples, measured)))
+        Raises:
+            DataError: if none does.
+        """
+        some = _every(samples, _MEASURED)
+        ids = prompt_ids([sample.prompt for sample in some], self.tokenizer)
+        fit = [s for s, asked in zip(some, ids, strict=True) if len(asked) < self.longest]
+        if some and not fit:
+            raise DataError(
+                f"The prompts of the {what} must leave room for a reply in {self.longest:,} "
+                f"tokens; got {len(some):,}, none of which does. Raise model.max_length."
+            )
+        rows: list[Encoded] = encode(fit, self.tokenizer, max_length=self.longest)[0]
+        lengths = [(row.response_start, len(row.input_ids)) for row in rows]
+        count = round(len(samples) * len(fit) / max(1, len(some)))
+        return Rows(tuple(islice(cycle(lengths), count)))
 
     def prompts(self, prompts: Sequence[Prompt]) -> tuple[int, ...]:
-        return tuple(
-            _repeated(prompts, lambda some: [len(ids) for ids in prompt_ids(some, self.tokenizer)])
-        )
-
-
-def _repeated(items: Sequence[_T], measured: Callable[[Sequence[_T]], list[Any]]) -> list[Any]:
-    """The measures of some items, so often that there is one for each of all."""
-    if not items:
-        return []
-    return list(islice(cycle(measured(_every(items, _MEASURED))), len(items)))
+        lengths = map(len, prompt_ids(_every(prompts, _MEASURED), self.tokenizer))
+        return tuple(islice(cycle(lengths), len(prompts)))
 
 
 def _every(items: Sequence[_T], most: int) -> list[_T]:

@@ -26,9 +26,13 @@ def token_log_probs(
 ) -> list[np.ndarray]:
     """Log π(y_t) of each reply's tokens, its end token included, in sample order.
 
-    An empty reply has none: the text tells nothing of it.
+    An empty reply has none: the text tells nothing of it; nor has one whose prompt leaves no room.
     """
-    there = [i for i, sample in enumerate(samples) if sample.response.strip()]
+    there = [
+        i
+        for i, sample in enumerate(samples)
+        if sample.response.strip() and policy.has_room(sample.prompt)
+    ]
     found = [np.empty(0)] * len(samples)
     if not there:
         return found

@@ -12,12 +12,14 @@ from torch import nn
 
 from u2a_core import params
 from u2a_core.config import ModelSettings
+from u2a_core.data.encode import prompt_ids
 from u2a_core.errors import ConfigError
 from u2a_core.models.checks import check_causal, check_finite, check_vocabulary
 from u2a_core.models.kernels import checkpoint_activations, loading_options
 from u2a_core.models.loading import base_size, load_config, pretrained
 from u2a_core.models.templates import chat_tokenizer
 from u2a_core.models.trained import adapted_weights, with_trainable
+from u2a_core.types import Prompt
 
 LONGEST = 1024
 """Tokens of a prompt plus reply where neither the settings nor the model say less."""
@@ -52,6 +54,10 @@ class Policy:
     def max_length(self) -> int:
         """Longest prompt plus reply, in tokens."""
         return length_limit(self.settings, context_length(self.model))
+
+    def has_room(self, prompt: Prompt) -> bool:
+        """Whether a prompt leaves room for a reply in `max_length` tokens."""
+        return len(prompt_ids([prompt], self.tokenizer)[0]) < self.max_length
 
     @property
     def slopes_see(self) -> tuple[str, ...]:

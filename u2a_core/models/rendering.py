@@ -133,8 +133,8 @@ def _rendered(
     problem = ""
     if start >= limit:
         problem = (
-            f"The prompt has {start} tokens and leaves no room for a reply in {limit}: a job "
-            "refuses it. Raise model.max_length, or drop the sample."
+            f"The prompt has {start} tokens and leaves no room for a reply in {limit}: jobs "
+            "leave it out. Raise model.max_length to keep it."
         )
     return Rendered(*which, tuple(pieces), len(ids), end - start, len(ids) - end, problem)
 
