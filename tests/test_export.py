@@ -156,6 +156,17 @@ def test_an_adapter_is_exported_as_it_is(
     assert "names the model by its folder here" in capsys.readouterr().out
 
 
+def test_an_adapter_over_an_adapter_is_exported_merged_alone(
+    trained: Callable[[str], Run], tmp_path: Path, capsys
+):
+    shutil.copytree(trained("lora").path, tmp_path / "run")
+    note = tmp_path / "run" / "model" / "u2a.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"start_adapter": "first"}))
+    said = refused(capsys, tmp_path / "run", "--to", tmp_path / "out")
+    assert "with --merged: it began from the adapter first" in said
+    exported(Run.open(tmp_path / "run"), tmp_path / "out", "--merged")
+
+
 def test_a_head_is_untied_where_the_adapter_reaches_it(
     trained: Callable[[str], Run], tmp_path: Path, capsys
 ):

@@ -12,10 +12,12 @@ from families import FAMILIES, model_of, saved, tokenizer_of
 from safetensors.torch import load_file, save_file
 
 from u2a_core.config import ModelSettings, parse_settings
+from u2a_core.data.encode import prompt_ids
 from u2a_core.errors import ConfigError, ModelError
 from u2a_core.models import RewardModel, load_policy, load_saved, save_policy
 from u2a_core.models.kernels import quantization_config
 from u2a_core.models.skeleton import policy_skeleton
+from u2a_core.types import user_prompt
 
 CPU = {"device": "cpu", "dtype": "float32"}
 
@@ -104,7 +106,9 @@ def test_pickle_weights_are_not_read_and_the_conversion_is_named(folder: Path):
 
 def test_a_folder_without_weights(folder: Path):
     (folder / "model.safetensors").unlink()
-    refused(folder, "must be safetensors; got none")
+    refused(folder, "must hold weights; got none")
+    (folder / "model.gguf").write_bytes(b"GGUF")
+    refused(folder, r"must be safetensors as transformers saves them; got model\.gguf")
 
 
 def test_half_a_file_of_weights(folder: Path):
@@ -146,6 +150,28 @@ def test_a_model_saved_without_its_head(folder: Path):
 def test_weights_of_other_shapes_than_the_configuration(folder: Path):
     change(folder, intermediate_size=64)
     refused(folder, r"must have the shapes that its config\.json tells")
+
+
+def test_layers_that_the_configuration_does_not_tell_of(folder: Path):
+    """transformers would leave them out, and load half a model."""
+    change(folder, num_hidden_layers=1)
+    refused(folder, r"9 of them are of layers .*first: model\.layers\.1\.input_layernorm")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("tokenizer.json", '{"model": {"type": "New"}}', "of a version that transformers"),
+        ("tokenizer.json", "{}", "of a version that transformers .* KeyError 'added_tokens'"),
+        ("chat_template.jinja", "{% for m in messages %}{{ m.content }", "must be valid Jinja"),
+    ],
+)
+def test_files_of_another_version_and_templates_with_an_error(
+    folder: Path, file: str, content: str, words: str
+):
+    (folder / file).write_text(content)
+    with pytest.raises(ModelError, match=words):
+        prompt_ids([user_prompt("Hi.")], load_policy(ModelSettings(path=str(folder))).tokenizer)
 
 
 def test_a_configuration_of_nonsense(folder: Path):
@@ -244,6 +270,26 @@ def test_an_adapter_is_a_start_and_is_trained_on(adapter):
             start.model(ids).logits, load_saved(settings, folder).model(ids).logits
         )
     assert any(p.requires_grad for p in start.model.parameters())
+
+
+def test_an_adapter_over_an_adapter_names_the_one_below(adapter, tmp_path: Path):
+    """Read again it is put on that one; on the model alone it would be another model."""
+    settings, folder = adapter()
+    above = settings.model_copy(update={"path": str(folder)})
+    policy = load_policy(above)
+    for name, p in policy.model.named_parameters():
+        if "lora_B" in name:
+            p.data.normal_(std=0.1)
+    save_policy(policy, tmp_path / "second", provenance={})
+    ids = torch.arange(4, 12)[None]
+    alone = ModelSettings(path=str(tmp_path / "second"), **CPU)
+    with torch.no_grad():
+        expected = policy.model(ids).logits
+        for again in (load_saved(above, tmp_path / "second"), load_policy(alone)):
+            torch.testing.assert_close(again.model(ids).logits, expected)
+    assert json.loads((tmp_path / "second" / "u2a.json").read_text())["start_adapter"] == str(
+        folder
+    )
 
 
 def test_a_language_model_is_no_reward_model(folder: Path):

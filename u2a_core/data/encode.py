@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
+from jinja2 import TemplateError, TemplateSyntaxError
 
 from u2a_core.errors import DataError, ModelError
 from u2a_core.types import Batch, Prompt, Sample
@@ -168,6 +168,11 @@ def _rendered(turns: list[dict[str, str]], tokenizer: Any, *, reply_follows: boo
             enable_thinking=False,
             thinking=False,
         )
+    except TemplateSyntaxError as error:
+        raise ModelError(
+            f"The model's chat template must be valid Jinja; got: {error} (line {error.lineno}). "
+            "Mend chat_template.jinja, or set model.chat_template plain."
+        ) from error
     except TemplateError as error:
         roles = ", ".join(turn["role"] for turn in turns)
         raise DataError(

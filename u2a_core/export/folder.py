@@ -20,6 +20,7 @@ from u2a_core.export.card import Form, base_of, card, settings_text
 from u2a_core.export.samples import TABLES, Samples, samples_of, write_jsonl, write_parquet
 from u2a_core.export.training import Choice, Tool, chosen, training_files
 from u2a_core.runs import Run, Workspace, reviews
+from u2a_core.runs.files import read_json
 
 CARD = "README.md"
 
@@ -183,6 +184,11 @@ def _check_model(run: Run, folder: Path, wanted: Wanted) -> None:
             f"{run.path} must hold the model that is exported; it has none ({why}). Its samples "
             "need none: --samples, --for."
         )
+    if _form(run, wanted) == "adapter" and (start := _start_adapter(run)):
+        raise RunError(
+            f"{run.path} must be exported with --merged: it began from the adapter {start}, and "
+            "its own adapter alone, on the model below, would be another model."
+        )
     whole = Path(base_of(run)) if _merges(run, wanted) else run.model_folder
     needed = _bytes(whole) if there(whole) else 0
     place = next(path for path in folder.absolute().parents if there(path))
@@ -192,6 +198,12 @@ def _check_model(run: Run, folder: Path, wanted: Wanted) -> None:
             f"{folder} must have room for the model, {size(needed)}; the disk has {size(free)} "
             "free. Free space, or name a folder elsewhere with --to."
         )
+
+
+def _start_adapter(run: Run) -> str:
+    """The adapter that the run's own was trained over; empty without."""
+    note = run.model_folder / "u2a.json"
+    return str(read_json(note).get("start_adapter", "")) if there(note) else ""
 
 
 def _bytes(folder: Path) -> int:

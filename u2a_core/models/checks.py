@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import nn
 
 from u2a_core.config import there
 from u2a_core.errors import ModelError
+from u2a_core.models.kernels import beside_text
 from u2a_core.models.refusals import pickle_only
 
 _FEW = 0.8
@@ -93,8 +96,8 @@ def check_files(path: str) -> None:
                 f"The model folder {path} must hold all {len(named)} files of its weights; "
                 f"{len(missing)} are not there (first: {missing[0]}). Download it again."
             )
-    elif not shards and (pickles := sorted(folder.glob("pytorch_model*.bin"))):
-        raise pickle_only(path, pickles[0].name)
+    elif not shards:
+        raise _no_weights(folder)
     for name in sorted(shards):
         with (folder / name).open("rb") as file:
             if file.read(23) == b"version https://git-lfs":
@@ -102,6 +105,34 @@ def check_files(path: str) -> None:
                     f"{folder / name} must hold weights; got a pointer of Git LFS, 130 bytes that "
                     "say where they are. Run git lfs pull in that folder."
                 )
+
+
+def _no_weights(folder: Path) -> ModelError:
+    """What there is instead of safetensors."""
+    if pickles := sorted(folder.glob("pytorch_model*.bin")):
+        return pickle_only(str(folder), pickles[0].name)
+    if others := sorted(f.name for end in ("gguf", "pth") for f in folder.glob(f"*.{end}")):
+        return ModelError(
+            f"The weights of {folder} must be safetensors as transformers saves them; got "
+            f"{others[0]}, which another program reads. Convert the model with transformers' own "
+            "script, or name the hub id of the converted one."
+        )
+    return ModelError(
+        f"The model folder {folder} must hold weights; got none (no *.safetensors). Download or "
+        "save the model again."
+    )
+
+
+def check_taken(path: str, unexpected: Iterable[str]) -> None:
+    """Refuses weights of layers that the model does not have: half a model would be loaded."""
+    layers = re.compile(r"(^|\.)(layers|h|blocks)\.\d+\..*weight$")
+    lost = sorted(name for name in unexpected if layers.search(name) and not beside_text(name))
+    if lost:
+        raise ModelError(
+            f"The config.json of {path} must fit its weights; {len(lost)} of them are of layers "
+            f"that it does not tell of (first: {lost[0]}). Use the config.json that was saved with "
+            "these weights."
+        )
 
 
 def incomplete(path: str, missing: list[str], model: Any) -> ModelError:

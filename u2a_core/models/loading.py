@@ -22,7 +22,7 @@ from torch import nn
 from u2a_core import params
 from u2a_core.config import there
 from u2a_core.errors import ModelError
-from u2a_core.models.checks import check_files, incomplete
+from u2a_core.models.checks import check_files, check_taken, incomplete
 from u2a_core.models.refusals import check_reach, load_failed, pickle_only
 
 # transformers would have a service of the hub convert a stranger's pickle, in a pull request
@@ -31,6 +31,7 @@ os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 UNLOADABLE = (
     *(OSError, ValueError, RuntimeError, ImportError),
     *(SafetensorError, hub.StrictDataclassError),
+    *(KeyError, TypeError, AttributeError),  # a file of another version, which it takes for its own
 )
 """What transformers raises for a model that it cannot load."""
 
@@ -70,6 +71,10 @@ def load_tokenizer(path: str, *, trust: bool = False) -> Any:
         if base := adapter_of(path):
             return load_tokenizer(base, trust=trust)
         raise load_failed("tokenizer", path, error) from error
+    except Exception as error:
+        if type(error) is not Exception:  # tokenizers raises nothing narrower
+            raise
+        raise load_failed("tokenizer", path, error) from error
 
 
 def load_config(path: str, *, trust: bool = False) -> Any:
@@ -81,7 +86,8 @@ def load_config(path: str, *, trust: bool = False) -> Any:
     from transformers import AutoConfig
 
     check_reach(path)
-    path = adapter_of(path) or path
+    if base := adapter_of(path):
+        return load_config(base, trust=trust)
     if there(Path(path)) and not there(Path(path) / "config.json"):
         raise ModelError(
             f"The model folder {path} must hold config.json; got none. Name the folder that "
@@ -133,6 +139,7 @@ def pretrained(
         raise load_failed("model", path, error) from error
     if whole and found["missing_keys"]:
         raise incomplete(path, sorted(found["missing_keys"]), model)
+    check_taken(path, found["unexpected_keys"])
     assert isinstance(model, nn.Module)
     return model
 

@@ -16,7 +16,7 @@ from u2a_core.data.encode import prompt_ids
 from u2a_core.errors import ConfigError
 from u2a_core.models.checks import check_causal, check_finite, check_vocabulary
 from u2a_core.models.kernels import checkpoint_activations, loading_options
-from u2a_core.models.loading import base_size, load_config, pretrained
+from u2a_core.models.loading import adapter_of, base_size, load_config, pretrained
 from u2a_core.models.templates import chat_tokenizer
 from u2a_core.models.trained import adapted_weights, with_trainable
 from u2a_core.types import Prompt
@@ -144,6 +144,8 @@ def load_policy(settings: ModelSettings, *, weights: str = "") -> Policy:
     check_finite(model, path)
     told += check_vocabulary(model, tokenizer, path)
     model = with_trainable(model, settings)
+    if settings.parameters == "lora" and adapter_of(path):  # merged, but in no folder as a whole
+        model.peft_config["default"].base_model_name_or_path = path  # type: ignore[union-attr,index]
     if settings.activation_checkpointing:
         checkpoint_activations(model)
     return Policy(model, tokenizer, settings, told)
@@ -190,5 +192,7 @@ def save_policy(policy: Policy, folder: Path, *, provenance: dict[str, Any]) -> 
     policy.tokenizer.save_pretrained(folder)
     note = {**provenance, "parameters": len(params.trainable(policy.model))}
     if only:
+        start = model.peft_config["default"].base_model_name_or_path
         note["base_parameters"] = base_size(model)
+        note["start_adapter"] = start if adapter_of(start) else ""
     (folder / "u2a.json").write_text(json.dumps(note, indent=2), encoding="utf-8")

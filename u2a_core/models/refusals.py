@@ -34,7 +34,13 @@ _CUT_OFF = (
     "The weights of {path} must be whole; a file of them ends too early or is no safetensors file "
     "({reason}). Download or save the model again."
 )
+_OTHER_VERSION = (
+    f"The files of the {{what}} at {{path}} must be of a version that transformers "
+    f"{transformers.__version__} reads; got: {{reason}} Upgrade transformers and tokenizers, or "
+    "download them again."
+)
 _SAID = {
+    "did not match any variant of untagged enum": _OTHER_VERSION,
     "does not recognize this architecture": _UNKNOWN,
     "Unrecognized model in": _UNKNOWN,
     "incomplete metadata": _CUT_OFF,
@@ -66,6 +72,9 @@ def load_failed(what: str, path: str, error: Exception) -> ModelError:
             f"The {what} at {path} must load; it needs a package that is not installed: "
             f"{reason[:160]} Install it."
         )
+    if isinstance(error, KeyError | TypeError | AttributeError):
+        named = f"{type(error).__name__} {reason[:160]}."
+        return ModelError(_OTHER_VERSION.format(what=what, path=path, reason=named))
     return ModelError(f"The {what} at {path} must load; got: {reason[:200]} Check the path.")
 
 
