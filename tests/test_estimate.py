@@ -60,8 +60,8 @@ def test_a_skeleton_has_the_parameters_of_the_model_and_trains_the_same(
     assert {name: p.shape for name, p in skeleton.model.named_parameters()} == real
     assert skeleton.theta == tuple(params.trainable(policy.model))
     assert set(skeleton.space) == set(policy.slopes_see)
-    held = sum(t.nbytes for t in [*policy.model.parameters(), *policy.model.buffers()])
-    assert skeleton.weights == held
+    held = params.distinct([*policy.model.parameters(), *policy.model.buffers()])
+    assert skeleton.weights == sum(tensor.nbytes for tensor in held)
 
 
 def test_a_reward_models_skeleton_is_that_of_its_folder(scenario: Path, settings: Settings):

@@ -156,8 +156,8 @@ def _results(run: Run, report: Mapping[str, Any], measured: Sequence[Run]) -> li
             f"{report['helps']} of {report['data']['negatives']} samples have a positive gain.",
         ]
     try:
-        rows = table.rows([run, *measured])
-    except RunError:
+        rows = table.rows(table.usable([run, *measured]).runs)
+    except RunError:  # nothing was measured
         rows = []
     metrics = table.shown_metrics(rows)
     if metrics:
