@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from u2a_core import evaluation
+from u2a_core.commands.targets import compatible, load_target, target_run
 from u2a_core.commands.work import Stopped, Watch, finish
 from u2a_core.config import Part, Settings, there
-from u2a_core.data import fingerprint, load_retain
-from u2a_core.errors import ConfigError
+from u2a_core.data import load_retain
 from u2a_core.evaluation import Sets
 from u2a_core.experiment import sampled_replies
 from u2a_core.judges import Judge, load_judge
@@ -28,7 +28,6 @@ from u2a_core.models import (
     SentenceEncoder,
     load_policy,
     load_reward,
-    load_saved,
     use_threads,
 )
 from u2a_core.objectives import score
@@ -114,7 +113,7 @@ def _loaded(run: Run, settings: Settings, watch: Watch) -> _Inputs:
     reasons = evaluation.why_missing(settings)
     inputs = _Inputs(run, settings, watch, sets, references, judge, reasons)
     if own.target:
-        inputs.warnings += compatible(settings, _target(own.target))
+        inputs.warnings += compatible(settings, target_run(own.target))
     watch.tell("loading data", 1, 1)
     return inputs
 
@@ -134,54 +133,6 @@ def _reference(source: str, columns: Mapping[Part, str]) -> list[tuple[str, str]
     return list(zip(table["prompt"], table[column], strict=True))
 
 
-def _target(source: str) -> Run:
-    """The finished run that is measured."""
-    if not there(Path(source) / "config.json"):
-        raise ConfigError(
-            f"evaluation.target must be the directory of a finished run; got {source!r}. Leave it "
-            "empty to measure the original model."
-        )
-    target = Run.open(Path(source))
-    target.report()
-    if not there(target.model_folder):
-        raise ConfigError(
-            f"evaluation.target must be a run that saved its model; {source} has no model/ (the "
-            "demo's shipped runs and runs that train nothing have none). Run it again."
-        )
-    return target
-
-
-def compatible(settings: Settings, target: Run) -> list[str]:
-    """Warnings about a run that was made of another model or of other negatives.
-
-    Raises:
-        ConfigError: if its adapter was made for another model.
-    """
-    warnings, then, theirs = [], target.config()["sha256"], target.settings()
-    if _mark(settings.model.path) != then.get("model.path", theirs.model.path):
-        if there(target.model_folder / "adapter_config.json"):
-            raise ConfigError(
-                f"The adapter of {target.path} must be put on the model it was trained on "
-                f"({theirs.model.path}); model.path is {settings.model.path}. Set model.path."
-            )
-        warnings.append(
-            f"The run {target.path} began from another model ({theirs.model.path}) than "
-            f"model.path ({settings.model.path}), under which perplexity is measured."
-        )
-    files = settings.data.negatives, theirs.data.negatives
-    if settings.evaluation.outsiders and _mark(files[0]) != then.get("data.negatives", files[1]):
-        warnings.append(
-            f"The run {target.path} unlearned other negatives ({files[1]}) than data.negatives "
-            f"({files[0]}), of which membership is measured."
-        )
-    return warnings
-
-
-def _mark(path: str) -> str:
-    """What tells a model or file from others: its hash, or the hub id."""
-    return fingerprint(Path(path)) if path and there(Path(path)) else path
-
-
 def _of_the_model(
     inputs: _Inputs,
 ) -> tuple[pd.DataFrame, list[Measurement], dict[str, np.ndarray]]:
@@ -191,7 +142,7 @@ def _of_the_model(
     tick = inputs.stage("loading the model")
     tick(0, 1)
     policy = (
-        load_saved(settings.model, _target(target).model_folder)
+        load_target(settings, target_run(target))
         if target
         else load_policy(settings.model.model_copy(update={"parameters": "full"}))
     )

@@ -17,7 +17,7 @@ from u2a_core.config import Settings, there
 from u2a_core.config.paths import PATHS
 from u2a_core.data import is_hub_id
 from u2a_core.errors import RunError
-from u2a_core.runs import Run
+from u2a_core.runs import Run, base_of
 
 Form: TypeAlias = Literal["", "adapter", "whole"]
 """What the folder holds of a model: nothing, an adapter alone, whole weights."""
@@ -74,15 +74,8 @@ def card(
     return _front_matter(run, form, files) + "\n" + "\n\n".join(parts) + "\n"
 
 
-def base_of(run: Run) -> str:
-    """The model that the run began with: a folder or hub id."""
-    settings = run.settings()
-    tuned = run.config()["command"] == "baseline" and settings.baseline.method in ("sft", "retrain")
-    return settings.baseline.base if tuned else settings.model.path
-
-
 def _hub_base(run: Run) -> str:
-    """The same where it is a hub id, without its revision; else nothing."""
+    """The model that the run began with, if a hub id, without its revision; else nothing."""
     name = base_of(run).partition("@")[0]
     return name if is_hub_id(name) and not there(Path(base_of(run))) else ""
 

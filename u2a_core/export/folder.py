@@ -16,10 +16,10 @@ import pandas as pd
 from u2a_core.config import there
 from u2a_core.errors import RunError, U2AError
 from u2a_core.estimate import size
-from u2a_core.export.card import Form, base_of, card, settings_text
+from u2a_core.export.card import Form, card, settings_text
 from u2a_core.export.samples import TABLES, Samples, samples_of, write_jsonl, write_parquet
 from u2a_core.export.training import Choice, Tool, chosen, training_files
-from u2a_core.runs import Run, Workspace, reviews
+from u2a_core.runs import Run, Workspace, base_of, reviews
 
 CARD = "README.md"
 
