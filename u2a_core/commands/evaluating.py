@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from u2a_core import evaluation
-from u2a_core.commands.targets import compatible, load_target, target_run
-from u2a_core.commands.work import Stopped, Watch, finish
+from u2a_core.commands.targets import base_under, compatible, load_target, moved, target_run
+from u2a_core.commands.work import Stopped, Watch, finish, note_commits
 from u2a_core.config import Part, Settings, there
 from u2a_core.data import load_retain
 from u2a_core.evaluation import Sets
@@ -110,6 +110,7 @@ def _loaded(run: Run, settings: Settings, watch: Watch) -> _Inputs:
         )
     cache = run.path.parent / ".judge-cache"
     judge = load_judge(settings, cache) if own.judge else None
+    note_commits(run, settings)
     reasons = evaluation.why_missing(settings)
     inputs = _Inputs(run, settings, watch, sets, references, judge, reasons)
     if own.target:
@@ -138,15 +139,16 @@ def _of_the_model(
 ) -> tuple[pd.DataFrame, list[Measurement], dict[str, np.ndarray]]:
     """Replies and likelihoods of the model; then the original's view of the replies."""
     settings, sets = inputs.settings, inputs.sets
-    target = settings.evaluation.target
+    target = target_run(settings.evaluation.target) if settings.evaluation.target else None
     tick = inputs.stage("loading the model")
     tick(0, 1)
     policy = (
-        load_target(settings, target_run(target))
+        load_target(settings, target)
         if target
         else load_policy(settings.model.model_copy(update={"parameters": "full"}))
     )
     tick(1, 1)
+    note_commits(inputs.run, settings, base_under(settings, target) if target else "")
     use_threads(settings.threads, policy.model)
     inputs.warnings += policy.warnings
     replies = _sampled(inputs, policy)
@@ -155,6 +157,8 @@ def _of_the_model(
         if target:
             del policy  # two models need not fit at the same time
             policy = load_policy(settings.model.model_copy(update={"parameters": "full"}))
+            note_commits(inputs.run, settings)
+            inputs.warnings += moved(inputs.run, target)
         own = replies[replies["set"] == "test"]
         asked = [(int(i), str(reply)) for i, reply in own[["prompt_index", "reply"]].to_numpy()]
         stage = inputs.stage("perplexity of the replies")
@@ -193,6 +197,7 @@ def _put_rewards(inputs: _Inputs, replies: pd.DataFrame) -> None:
     tick = inputs.stage("rewards")
     tick(0, int(scored.sum()))
     reward = load_reward(spec, settings.model, settings.objective)
+    note_commits(inputs.run, settings)
     if isinstance(reward, RewardModel) and reward.classes == 2 and reward.logit < 0:
         inputs.notes.append(
             f"The reward model {spec} has two logits: the reward is the log-odds of class 1."

@@ -9,7 +9,7 @@ from u2a_core.config import Settings, there
 from u2a_core.data import fingerprint
 from u2a_core.errors import ConfigError
 from u2a_core.models import load_saved
-from u2a_core.runs import Run, base_of
+from u2a_core.runs import Run, as_found, base_of
 
 if TYPE_CHECKING:
     from u2a_core.models import Policy
@@ -69,12 +69,31 @@ def load_target(settings: Settings, target: Run) -> Policy:
 
     Fine-tuning begins at `baseline.base` and reads with the tokenizer of its `model.path`.
     """
-    model = settings.model
-    if not (_adapted(target) and _tuned(target)):
-        return load_saved(model, target.model_folder)
-    if not _same_model(settings, target):
+    model, base = settings.model, base_under(settings, target)
+    if base and _tuned(target) and not _same_model(settings, target):
         model = model.model_copy(update={"path": target.settings().model.path})
-    return load_saved(model, target.model_folder, weights=_fine_tuned_base(settings, target))
+    return load_saved(model, target.model_folder, weights=base)
+
+
+def base_under(settings: Settings, target: Run) -> str:
+    """What the adapter of a compatible run is put on; empty: model.path, or it has no adapter."""
+    if not _adapted(target):
+        return ""
+    if _tuned(target):
+        return _fine_tuned_base(settings, target)
+    base = base_of(target)
+    return as_found(target, base) if settings.model.path == base else ""
+
+
+def moved(run: Run, target: Run) -> list[str]:
+    """Warnings about models of the hub that are at other commits than for the target."""
+    then, now = target.commits(), run.commits()
+    return [
+        f"{name} was at commit {then[name]} for {target.path} and is at {commit} now, where the "
+        "original model is concerned."
+        for name, commit in now.items()
+        if then.get(name, commit) != commit
+    ]
 
 
 def _fine_tuned_base(settings: Settings, target: Run) -> str:
@@ -86,8 +105,8 @@ def _fine_tuned_base(settings: Settings, target: Run) -> str:
     base = base_of(target)
     then = target.config()["sha256"].get("baseline.base", base)
     for place in (base, settings.baseline.base):
-        if _mark(place) == then:
-            return place
+        if place and _mark(place) == then:
+            return as_found(target, place)
     raise ConfigError(
         f"The adapter of {target.path} must be put on the model it was trained on ({base}); that "
         "changed since, or went away. Restore it, or name where it is as baseline.base."

@@ -193,6 +193,7 @@ def _how(run: Run, settings: Settings, words: str) -> list[str]:
         if (kept := _differing(values, plain[section])) not in ({}, plain[section])
     }
     hashes = [[name, f"`{digest}`"] for name, digest in sorted(config["sha256"].items())]
+    commits = [[name, f"`{commit}`"] for name, commit in sorted(run.commits().items())]
     packages = ", ".join(f"{k} {v}" for k, v in config.get("packages", {}).items())
     again = f"u2a {config['command']} settings.yaml --out RUN\n"
     again += f"u2a export RUN --to FOLDER {words}".rstrip() + "\n"
@@ -204,6 +205,7 @@ def _how(run: Run, settings: Settings, words: str) -> list[str]:
         "Settings that are not the defaults; settings.yaml has all of them:",
         f"```yaml\n{yaml.safe_dump(changed, sort_keys=False, allow_unicode=True)}```",
         _grid(["file", "sha256"], hashes) if hashes else "No file of this machine was read.",
+        *([_grid(["model of the hub", "commit"], commits)] if commits else []),
     ]
 
 
@@ -229,12 +231,13 @@ def _name(value: str) -> str:
 
 
 def _loading(run: Run, form: Form) -> list[str]:
-    base = _hub_base(run) or "BASE_MODEL"
+    base, commit = _hub_base(run) or "BASE_MODEL", run.commits().get(base_of(run))
+    which = f'"{base}", revision="{commit}"' if commit else f'"{base}"'
     if form == "adapter":
         code = (
             "from peft import PeftModel\n"
             "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            f'base = AutoModelForCausalLM.from_pretrained("{base}")\n'
+            f"base = AutoModelForCausalLM.from_pretrained({which})\n"
             'model = PeftModel.from_pretrained(base, "FOLDER")\n'
         )
     else:

@@ -36,6 +36,12 @@ def base_of(run: Run) -> str:
     return settings.baseline.base if tuned else settings.model.path
 
 
+def as_found(run: Run, path: str) -> str:
+    """A hub id with the commit at which the run found it; any other model as it is named."""
+    commit = run.commits().get(path)
+    return f"{path.partition('@')[0]}@{commit}" if commit else path
+
+
 def _code_fingerprint() -> str:
     """SHA-256 of the library's own source."""
     package = Path(__file__).resolve().parents[1]
