@@ -137,6 +137,8 @@ def _measures(evaluation: Run, run: Run) -> Literal["", "ours", "original"]:
         theirs, ours = evaluation.settings(), run.settings()
     except U2AError:  # of another version: no reason to fail here
         return ""
+    if theirs.evaluation.endpoint:  # of whatever it serves, which no run can tell
+        return ""
     target = theirs.evaluation.target
     if target:
         return "ours" if Path(target).resolve() == run.path.resolve() else ""

@@ -133,8 +133,9 @@ def _parts(run: Run) -> list[_Part]:
             return []
         report = run.report()
         if command == "evaluate":
-            target = run.settings().evaluation.target
-            return [_Part(kind(run), Run(Path(target)) if target else run, _figures(report))]
+            asked = run.settings().evaluation
+            measured = Run(Path(asked.target)) if asked.target and not asked.endpoint else run
+            return [_Part(kind(run), measured, _figures(report))]
         cost = report.get("ledger", {}) | {"seconds": float(report["seconds"])}
         float(report["objective"]["after"])  # by which the best run is chosen
         reward = report.get("reward") or {}
