@@ -192,6 +192,16 @@ def test_without_a_local_model_what_needs_none_is_measured(
         )
 
 
+def test_a_local_model_that_nothing_needs_is_not_loaded(
+    fake: Fake, settings: Settings, tmp_path: Path
+):
+    model = settings.model.model_copy(update={"path": str(tmp_path / "nowhere")})
+    data = settings.data.model_copy(update={"prompts": "", "retain": ""})
+    inner = settings.inner.model_copy(update={"lam_retain": 0.0, "method": "npo"})
+    own = settings.model_copy(update={"model": model, "data": data, "inner": inner})
+    assert list(evaluated(tmp_path / "run", own).report()["metrics"]) == ["asr_k"]
+
+
 def test_the_system_prompt_of_the_settings_is_sent(fake: Fake, settings: Settings, tmp_path: Path):
     model = settings.model.model_copy(update={"system": "Be brief.", "path": ""})
     evaluated(tmp_path / "run", settings.model_copy(update={"model": model}))

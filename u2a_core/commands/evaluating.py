@@ -157,7 +157,8 @@ def _of_the_model(
     settings, sets = inputs.settings, inputs.sets
     target = target_run(settings.evaluation.target) if settings.evaluation.target else None
     served = None if inputs.served is None else _sampled(inputs, inputs.served)
-    if served is not None and not settings.model.path:
+    likely = sets.retain or sets.questions or sets.outsiders or "test" in sets.prompts
+    if served is not None and not (settings.model.path and likely):
         return served, [], {}
     tick = inputs.stage("loading the model")
     tick(0, 1)
