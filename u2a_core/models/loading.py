@@ -128,7 +128,6 @@ def pretrained(
     if base:
         _check_mergeable(path, options)
         model = pretrained(family, base, dtype, trust=trust, whole=whole, **options)
-        note_commit(path, _commit_of(path, _ADAPTER), base)
         return _merged(model, path, base)
     load_config(path, trust=trust)  # what is wrong with it has sentences of its own
     check_files(path)
@@ -285,5 +284,9 @@ def _merged(model: nn.Module, path: str, base: str) -> nn.Module:
             f"The adapter {path} must not reach the output head, which {base} shares with its "
             "input embedding: merged, it would change both. Train it with model.lora_head false."
         )
-    whole: nn.Module = adapted.merge_and_unload()
+    whole: Any = adapted.merge_and_unload()
+    # an adapter that is trained over it names what it was put on: this adapter, not its base
+    whole.name_or_path = located(path)[0]
+    whole.config._commit_hash = note_commit(path, _commit_of(path, _ADAPTER), base)
+    assert isinstance(whole, nn.Module)
     return whole
