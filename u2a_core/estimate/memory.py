@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from u2a_core.config import Settings
 from u2a_core.estimate.result import Part
-from u2a_core.estimate.trace import ACTIVATIONS, GRADIENTS, LOGITS, Passes, Shape, Trace
+from u2a_core.estimate.trace import ACTIVATIONS, GRADIENTS, LOGITS, WHOLE, Passes, Shape, Trace
 from u2a_core.estimate.workload import Workload
 from u2a_core.models.generation import TOKENS_PER_BATCH
 from u2a_core.models.scorer import ROWS
@@ -39,6 +39,7 @@ ABOUT = {
     "gradients": "of the trained parameters",
     "activations": "what a batch leaves for the backward pass",
     "logits": "vocabulary × response tokens of a batch",
+    WHOLE: "of one quantized layer at a time, while it computes",
     "generation cache": "keys and values of the replies that are sampled together",
     "allocator": "what the heap keeps of blocks that passes have freed",
 }
@@ -68,6 +69,7 @@ class Memory:
         work: how much there is to compute.
         program: bytes of the process without a model.
         device: the kind of it: cpu, cuda, mps.
+        apart: the kind of the reward model's device, where it is another; else empty.
     """
 
     settings: Settings
@@ -76,6 +78,7 @@ class Memory:
     work: Workload
     program: int
     device: str = "cpu"
+    apart: str = ""
 
     @property
     def theta(self) -> int:
@@ -98,8 +101,21 @@ class Memory:
         worst = max(phases, key=lambda phase: phase.total)
         parts = {**self._always(), **worst.held}
         parts["allocator"] = self._allocator(phases, sum(parts.values()))
-        order = [name for name in ABOUT if parts.get(name, 0) > 0]
-        return worst.name, tuple(Part(name, parts[name], ABOUT[name]) for name in order)
+        return worst.name, _listed(parts)
+
+    def beside(self, program: int) -> tuple[Part, ...]:
+        """The parts of a reward model's memory on a device of its own; none where there is none.
+
+        Args:
+            program: bytes of the process there.
+        """
+        if self.reward is None or not self.apart:
+            return ()
+        read = [self.scored(prompts, samples).total for _, prompts, samples in self.sampled()]
+        parts = {"program": program, "reward model": self.reward_weights}
+        parts[ACTIVATIONS] = max(read, default=0)
+        parts["allocator"] = round(_beside_tensors(self.apart) * sum(parts.values()))
+        return _listed(parts)
 
     def totals(self, command: str) -> list[int]:
         """Bytes of each phase by itself, in their order; the largest is the peak."""
@@ -115,13 +131,11 @@ class Memory:
         back: about as much again as a pass holds. With every block mapped by itself
         (MALLOC_MMAP_THRESHOLD_) the same runs hold their tensors alone.
         """
-        if self.device != "cpu":
-            return round(_CACHING * total)
-        if self.settings.model.parameters != "lora":
-            return round(_PAGES * total)
+        beside = round(_beside_tensors(self.device) * total)
+        if self.device != "cpu" or self.settings.model.parameters != "lora":
+            return beside
         passing = (ACTIVATIONS, LOGITS, "generation cache")
-        left = max(sum(phase.held.get(name, 0) for name in passing) for phase in phases)
-        return left + round(_PAGES * total)
+        return beside + max(sum(phase.held.get(n, 0) for n in passing) for phase in phases)
 
     def phases(self, command: str) -> Iterator[Phase]:
         """What the command does that may need most."""
@@ -142,17 +156,27 @@ class Memory:
             "program": self.program,
             "weights": skeleton.weights - (self.theta if lora else 0),
             "adapter": self.theta if lora else 0,
-            "reward model": self.reward_weights,
+            "reward model": 0 if self.apart else self.reward_weights,
         }
+
+    def sampled(self) -> Iterator[tuple[str, tuple[int, ...], int]]:
+        """What replies are sampled for: name, lengths of the prompts, replies each."""
+        objective, evaluation = self.settings.objective, self.settings.evaluation
+        if self.work.asked:
+            yield "sampling replies for J", self.work.asked, objective.samples
+        if self.work.test:
+            yield "sampling replies to compare", self.work.test, evaluation.samples
+
+    def scored(self, prompts: tuple[int, ...], samples: int) -> Trace:
+        """The reward model's reading of a batch of replies."""
+        assert self.reward is not None
+        rows = min(ROWS, len(prompts) * samples)
+        return self.reward.scores(rows, max(prompts) + self.settings.objective.max_new_tokens)
 
     def _sampling(self, kept: dict[str, int]) -> Iterator[Phase]:
         """Generation for J and for the comparison, and the reward model's reading of it."""
-        objective, evaluation = self.settings.objective, self.settings.evaluation
-        uses = [("sampling replies for J", self.work.asked, objective.samples)]
-        uses.append(("sampling replies to compare", self.work.test, evaluation.samples))
-        for name, prompts, samples in uses:
-            if not prompts:
-                continue
+        objective = self.settings.objective
+        for name, prompts, samples in self.sampled():
             rows = min(objective.generation_rows, len(prompts) * samples)
             width, new = max(prompts), objective.max_new_tokens
             cache = self.policy.cache_bytes(rows, width + new)
@@ -160,9 +184,9 @@ class Memory:
                 held = _sum(trace)
                 rest = max(0, held[ACTIVATIONS] - cache)
                 yield Phase(name, {**kept, **held, ACTIVATIONS: rest, "generation cache": cache})
-            if self.reward is not None:
-                scored = self.reward.scores(min(ROWS, len(prompts) * samples), width + new)
-                yield Phase("scoring replies by the reward model", {**kept, **_sum(scored)})
+            if self.reward is not None and not self.apart:
+                scored = _sum(self.scored(prompts, samples))
+                yield Phase("scoring replies by the reward model", {**kept, **scored})
 
     def _scoring(self, kept: dict[str, int]) -> Iterator[Phase]:
         """∇J in parts, its curvature, and the slopes along directions."""
@@ -217,3 +241,12 @@ class Memory:
 
 def _sum(trace: Trace) -> dict[str, int]:
     return {ACTIVATIONS: 0, **trace.peak}
+
+
+def _beside_tensors(device: str) -> float:
+    """Share of the memory that lies beside tensors."""
+    return _PAGES if device == "cpu" else _CACHING
+
+
+def _listed(parts: dict[str, int]) -> tuple[Part, ...]:
+    return tuple(Part(name, parts[name], ABOUT[name]) for name in ABOUT if parts.get(name, 0) > 0)

@@ -50,6 +50,7 @@ class Packed(nn.Module):
         return self.shape.numel()
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """Of (…, in) to (…, out)."""
         out: Tensor = _Product.apply(inputs, self)  # type: ignore[no-untyped-call]
         return out.clone() if self.kind == "4bit" else out  # as peft does
 
