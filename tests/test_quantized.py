@@ -7,12 +7,13 @@ import pytest
 import torch
 from families import FAMILIES, saved
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from u2a_core.config import ModelSettings
-from u2a_core.estimate.trace import ACTIVATIONS, WHOLE, Passes, Shape
+from u2a_core.estimate.trace import WHOLE, Trace, traced
 from u2a_core.models.kernels import quantization_config
 from u2a_core.models.quantized import Packed
-from u2a_core.models.skeleton import Skeleton, policy_skeleton
+from u2a_core.models.skeleton import Skeleton, _faked, policy_skeleton
 
 KINDS = ("4bit", "8bit")
 
@@ -57,27 +58,37 @@ def test_a_base_takes_what_the_formats_say(tmp_path: Path, kind: str):
 def test_the_head_and_what_is_tied_to_it_stay_as_they_are(tmp_path: Path):
     for name in ("gemma2", "gpt2", "pythia"):
         skeleton = skeleton_of(saved(FAMILIES[name], tmp_path / name), "4bit")
-        linear = [n for n, m in skeleton.model.named_modules() if isinstance(m, nn.Linear)]
-        assert all("lora_" in n or n.endswith(("lm_head.base_layer", "embed_out.base_layer"))
-                   for n in linear)  # fmt: skip
-        assert len(skeleton.packed) > 0
+        linear = {n for n, m in skeleton.model.named_modules() if isinstance(m, nn.Linear)}
+        assert {n for n in linear if "lora_" not in n} == {"base_model.model.lm_head.base_layer"}
+        assert skeleton.packed
 
 
-def test_a_layer_is_whole_in_one_product_at_a_time(tmp_path: Path):
-    """Backward, too; and an 8-bit product keeps its inputs, which a frozen one does not."""
-    folder = saved(FAMILIES["llama3"], tmp_path)
-    found = {
-        kind: Passes(skeleton_of(folder, kind)).gradient(Shape(1, 8, 1), ("none",))
-        for kind in ("none", *KINDS)
-    }
-    plain = found["none"]
-    largest = max(layer.numbers for layer in skeleton_of(folder, "4bit").packed)
-    for kind in KINDS:
-        passes = Passes(skeleton_of(folder, kind))
-        trace = passes.gradient(Shape(1, 1, 1), passes.skeleton.theta)  # one token: weights are all
-        assert 0 < trace.peak[WHOLE] <= 2 * largest
-        assert trace.flops == pytest.approx(found[kind].flops / 8, rel=0.5)
-    assert found["8bit"].peak[ACTIVATIONS] >= plain.peak[ACTIVATIONS]
+def trace_of(kind: str, tokens: int, rows: int, columns: int) -> Trace:
+    """Forward and backward of one layer."""
+    mode = FakeTensorMode()
+    with torch.device("meta"):
+        layer = Packed(nn.Linear(columns, rows, bias=False, dtype=torch.bfloat16), kind)
+    skeleton = Skeleton(_faked(layer, mode), mode)
+
+    def work() -> object:
+        inputs = torch.empty(1, tokens, columns, dtype=torch.bfloat16, requires_grad=True)
+        return torch.autograd.grad(layer(inputs).sum(), inputs)
+
+    return traced(skeleton, 0, work)[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layer_is_made_whole_for_a_product_and_let_go(kind: str):
+    trace = trace_of(kind, tokens=2, rows=256, columns=512)
+    assert trace.peak[WHOLE] == 2 * 256 * 512
+    assert trace.kept == 2 * 2 * 512  # the gradient of the inputs
+    assert trace.flops == 2 * 2 * 2 * 256 * 512
+
+
+def test_an_8_bit_product_is_counted_in_32_bits_first():
+    """Inputs and their codes; the sums in int32, then in float16, then in bfloat16."""
+    trace = trace_of("8bit", tokens=1000, rows=256, columns=64)
+    assert sum(trace.peak.values()) == pytest.approx(1000 * (64 * (2 + 1) + 256 * (4 + 2 + 2)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
