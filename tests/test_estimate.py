@@ -410,6 +410,23 @@ def test_an_adapters_heap_keeps_what_passes_freed_and_a_card_another_share(setti
         assert {part.name: part.bytes for part in card}["allocator"] == round(0.1 * rest)
 
 
+def test_an_adapters_heap_keeps_as_much_of_activations_that_are_made_again(settings: Settings):
+    kept, again = (
+        {part.name: part.bytes for part in memory_of(
+            with_words(settings, "--model.parameters", "lora",
+                       "--model.activation_checkpointing", value)
+        ).peak("unlearn")[1]}
+        for value in (False, True)
+    )  # fmt: skip
+    rest = {
+        name: sum(parts.values()) - parts["allocator"]
+        for name, parts in {"kept": kept, "again": again}.items()
+    }
+    assert rest["again"] < rest["kept"]
+    more = 0.033 * (rest["kept"] - rest["again"])
+    assert kept["allocator"] - again["allocator"] == pytest.approx(more, abs=2)
+
+
 def test_a_busy_machine_makes_the_longest_time_longer(settings: Settings):
     memory = memory_of(settings)
     idle = machine_module.Rates(8e10, 4e10, 6e5)

@@ -9,7 +9,8 @@ and gradients come from its trace.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from u2a_core.config import Settings
 from u2a_core.estimate.result import Part
@@ -17,6 +18,7 @@ from u2a_core.estimate.trace import ACTIVATIONS, GRADIENTS, LOGITS, WHOLE, Passe
 from u2a_core.estimate.workload import Workload
 from u2a_core.models.generation import TOKENS_PER_BATCH
 from u2a_core.models.scorer import ROWS
+from u2a_core.models.skeleton import policy_skeleton
 
 _RIDGE_VECTORS = 5
 """∇J, u, θ, θ moved, and the gradient on one side, while the neglected curvature is measured."""
@@ -97,10 +99,9 @@ class Memory:
 
     def peak(self, command: str) -> tuple[str, tuple[Part, ...]]:
         """The worst phase of gains, reweight or unlearn, and the parts of its memory."""
-        phases = list(self.phases(command))
-        worst = max(phases, key=lambda phase: phase.total)
+        worst = max(self.phases(command), key=lambda phase: phase.total)
         parts = {**self._always(), **worst.held}
-        parts["allocator"] = self._allocator(phases, sum(parts.values()))
+        parts["allocator"] = self._allocator(command, sum(parts.values()))
         return worst.name, _listed(parts)
 
     def beside(self, program: int) -> tuple[Part, ...]:
@@ -119,23 +120,34 @@ class Memory:
 
     def totals(self, command: str) -> list[int]:
         """Bytes of each phase by itself, in their order; the largest is the peak."""
-        always, phases = sum(self._always().values()), list(self.phases(command))
-        alone = [always + phase.total for phase in phases]
-        return [total + self._allocator(phases, total) for total in alone]
+        always = sum(self._always().values())
+        alone = [always + phase.total for phase in self.phases(command)]
+        return [total + self._allocator(command, total) for total in alone]
 
-    def _allocator(self, phases: list[Phase], total: int) -> int:
+    def _allocator(self, command: str, total: int) -> int:
         """What stays allocated beside the tensors.
 
         On a CPU blocks below 32 MiB come from the heap. An adapter's narrow tensors, kept for the
         backward pass, lie between large ones that are freed at once, and the gaps are not given
-        back: about as much again as a pass holds. With every block mapped by itself
+        back: about as much again as a pass holds, or would hold if it kept its activations, for
+        those that are made again come and go there, too. With every block mapped by itself
         (MALLOC_MMAP_THRESHOLD_) the same runs hold their tensors alone.
         """
         beside = round(_beside_tensors(self.device) * total)
         if self.device != "cpu" or self.settings.model.parameters != "lora":
             return beside
-        passing = (ACTIVATIONS, LOGITS, "generation cache")
+        passing, phases = (ACTIVATIONS, LOGITS, "generation cache"), self._keeping.phases(command)
         return beside + max(sum(phase.held.get(n, 0) for n in passing) for phase in phases)
+
+    @cached_property
+    def _keeping(self) -> Memory:
+        """The same, where no activations are computed again."""
+        model = self.settings.model
+        if not model.activation_checkpointing:
+            return self
+        model = model.model_copy(update={"activation_checkpointing": False})
+        settings = self.settings.model_copy(update={"model": model})
+        return replace(self, settings=settings, policy=Passes(policy_skeleton(model)))
 
     def phases(self, command: str) -> Iterator[Phase]:
         """What the command does that may need most."""
