@@ -127,16 +127,19 @@ class Memory:
     def _allocator(self, command: str, total: int) -> int:
         """What stays allocated beside the tensors.
 
-        On a CPU blocks below 32 MiB come from the heap. An adapter's narrow tensors, kept for the
-        backward pass, lie between large ones that are freed at once, and the gaps are not given
-        back: about as much again as a pass holds, or would hold if it kept its activations, for
-        those that are made again come and go there, too. With every block mapped by itself
-        (MALLOC_MMAP_THRESHOLD_) the same runs hold their tensors alone.
+        On a CPU blocks below 32 MiB come from the heap, and gaps between those that stay are not
+        given back. An adapter's narrow tensors lie between large ones that are freed at once: about
+        as much again as a pass holds, or would hold if its activations were not computed again.
+        Without an adapter those that are leave gaps between the gradients: as much as a pass holds.
+        With every block mapped by itself (MALLOC_MMAP_THRESHOLD_) the same runs hold their tensors
+        alone.
         """
-        beside = round(_beside_tensors(self.device) * total)
-        if self.device != "cpu" or self.settings.model.parameters != "lora":
+        beside, model = round(_beside_tensors(self.device) * total), self.settings.model
+        lora = model.parameters == "lora"
+        if self.device != "cpu" or not (lora or model.activation_checkpointing):
             return beside
-        passing, phases = (ACTIVATIONS, LOGITS, "generation cache"), self._keeping.phases(command)
+        passing = (ACTIVATIONS, LOGITS, "generation cache")
+        phases = (self._keeping if lora else self).phases(command)
         return beside + max(sum(phase.held.get(n, 0) for n in passing) for phase in phases)
 
     @cached_property
