@@ -1,6 +1,7 @@
 """Gains of many samples: batches made on demand, a table in blocks, memory that stays flat."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -105,9 +106,10 @@ print(json.dumps([peak, rows, took]))
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak as Linux counts it")
 def test_memory_stays_flat_from_two_to_twenty_thousand_samples(scenario: Path, tmp_path: Path):
-    """A model of a million parameters: within 12 %, the texts included (25 MiB as objects).
+    """A model of a million parameters: what is held, within 6 %, the texts included.
 
-    With -s it tells the figures.
+    Every block is mapped by itself, for the heap of a CPU keeps gaps between blocks that come and
+    go, the more the longer it runs: 666 and 679 MiB so, 786 and 906 without. With -s it tells them.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -133,8 +135,9 @@ def test_memory_stays_flat_from_two_to_twenty_thousand_samples(scenario: Path, t
         )
         (tmp_path / "data" / "negatives.jsonl").write_text("\n".join(lines))
         call = [sys.executable, "-c", _RUN, str(tmp_path / "flat.yaml")]
-        out = subprocess.run(call, check=True, capture_output=True, text=True).stdout
+        env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+        out = subprocess.run(call, check=True, capture_output=True, text=True, env=env).stdout
         found[count], rows, took = json.loads(out)
         sys.stdout.write(f"{count:,} samples: {found[count]:.0f} MiB, {took:.0f} s\n")
         assert rows == 1
-    assert found[20_000] < 1.12 * found[2_000], found
+    assert found[20_000] < 1.06 * found[2_000], found
