@@ -57,7 +57,7 @@ def chat_tokenizer(settings: ModelSettings) -> tuple[Any, tuple[str, ...]]:
         raise ConfigError("model.path must name a model folder or hub id; got nothing.")
     tokenizer = load_tokenizer(settings.path, trust=settings.trust_remote_code)
     told: list[str] = []
-    own = _own(tokenizer)
+    own = own_template(tokenizer)
     if settings.chat_template == "plain" or (settings.chat_template == "auto" and not own):
         if settings.chat_template == "auto":
             told.append(
@@ -68,18 +68,27 @@ def chat_tokenizer(settings: ModelSettings) -> tuple[Any, tuple[str, ...]]:
         own = plain(tokenizer)
     if not own:
         raise no_template(settings.path)
-    tokenizer.chat_template = own
-    if not knows_system(tokenizer):
-        own = _MERGING + own
-        if settings.system:
-            told.append(
-                f"The chat template of {settings.path} has no system role: model.system is put "
-                "before the first user turn."
-            )
+    if not put_template(tokenizer, own) and settings.system:
+        told.append(
+            f"The chat template of {settings.path} has no system role: model.system is put "
+            "before the first user turn."
+        )
     if settings.system:
-        own = _DEFAULT.format(text=json.dumps(settings.system, ensure_ascii=False)) + own
-    tokenizer.chat_template = own
+        default = _DEFAULT.format(text=json.dumps(settings.system, ensure_ascii=False))
+        tokenizer.chat_template = default + tokenizer.chat_template
     return tokenizer, tuple(told)
+
+
+def put_template(tokenizer: Any, template: str) -> bool:
+    """Has a tokenizer write conversations by a template; tells whether that has a system role.
+
+    Without one it is mended.
+    """
+    tokenizer.chat_template = template
+    if known := knows_system(tokenizer):
+        return known
+    tokenizer.chat_template = _MERGING + template
+    return False
 
 
 def no_template(path: str) -> ModelError:
@@ -107,7 +116,7 @@ def knows_system(tokenizer: Any) -> bool:
         return False
 
 
-def _own(tokenizer: Any) -> str:
+def own_template(tokenizer: Any) -> str:
     """The tokenizer's template; of several the default one; empty without."""
     found = tokenizer.chat_template
     return str((found.get("default", "") if isinstance(found, dict) else found) or "")
