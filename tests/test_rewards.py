@@ -111,6 +111,17 @@ def test_a_reward_model_without_a_system_role_reads_the_system_text_in_the_first
     assert found == pytest.approx([expected], abs=1e-5)
 
 
+def test_a_reward_model_reads_the_same_date_every_day(tmp_path: Path):
+    folder = classifier(tmp_path)
+    file = folder / "chat_template.jinja"
+    now = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y %f') }}{% endif %}"
+    file.write_text(now + file.read_text())
+    reward = RewardModel.load(str(folder), CPU)
+    assert reward._read(TALK, "No.") == reward._read(TALK, "No.")
+    read = reward.tokenizer.decode(reward._read(TALK, "No.")["input_ids"])
+    assert read.startswith("26 Jul 2024 %f")
+
+
 def test_two_logits_are_their_difference_and_more_need_a_choice(tmp_path: Path):
     two = RewardModel.load(str(classifier(tmp_path / "two", logits=2)), CPU)
     found = two.logits(PROMPTS, REPLIES)

@@ -17,7 +17,7 @@ from u2a_core.errors import ConfigError
 from u2a_core.models.checks import check_causal, check_finite, check_vocabulary
 from u2a_core.models.kernels import checkpoint_activations, loading_options
 from u2a_core.models.loading import adapter_of, base_size, load_config, pretrained
-from u2a_core.models.templates import chat_tokenizer
+from u2a_core.models.templates import chat_tokenizer, save_tokenizer
 from u2a_core.models.trained import adapted_weights, with_trainable
 from u2a_core.types import Prompt
 
@@ -189,7 +189,7 @@ def save_policy(policy: Policy, folder: Path, *, provenance: dict[str, Any]) -> 
     # an adapted head is a matrix product beside the embedding: the embedding itself is not saved
     only = {"save_embedding_layers": False} if policy.settings.parameters == "lora" else {}
     model.save_pretrained(folder, safe_serialization=True, **only)
-    policy.tokenizer.save_pretrained(folder)
+    save_tokenizer(policy.tokenizer, folder)
     note = {**provenance, "parameters": len(params.trainable(policy.model))}
     if only:
         start = model.peft_config["default"].base_model_name_or_path
