@@ -257,3 +257,44 @@ def test_a_saved_model_knows_the_day(tmp_path: Path):
     again = load_policy(ModelSettings(path=str(tmp_path / "out"), device="cpu"))
     assert again.tokenizer.chat_template == policy.tokenizer.chat_template != template
     assert len(again.warnings) == len(policy.warnings) == 1
+
+
+_OF_THE_LAST_TURN = (
+    "{%- if messages[0]['role'] == 'system' %}{%- set system = messages[0]['content'] %}"
+    "{%- set messages = messages[1:] %}{%- endif %}{{- bos_token }}{%- for m in messages %}"
+    "{%- if m['role'] == 'user' %}{{- '[INST] ' + (system + '\\n\\n' if loop.last and system is "
+    "defined else '') + m['content'] + '[/INST]' }}"
+    "{%- else %}{{- ' ' + m['content'] | trim + eos_token }}{%- endif %}{%- endfor %}"
+)
+"""As Mistral 7B v0.3 has it: the system text is in the last turn, if that is the user's."""
+_OPENED = (
+    "{{ bos_token }}{% for m in messages %}{{ '[INST]' + m['content'] if m['role'] == 'user' else "
+    "'[/INST]' + m['content'] + eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '[/INST]<think>\\n' }}{% endif %}"
+)
+"""As distilled thinking models have it: what opens the thoughts is not in the conversation."""
+
+
+@pytest.mark.parametrize(
+    ("template", "reply", "learned"),
+    [
+        (_OF_THE_LAST_TURN, "Yes.", " Yes.</s>"),
+        (_OF_THE_LAST_TURN, "  Yes.\n", " Yes.</s>"),
+        (_OF_THE_LAST_TURN, " Yes.", " Yes.</s>"),
+        (_OPENED, "Yes.", "Yes.</s>"),
+        (_OPENED, "  Yes. \n", "  Yes. \n</s>"),
+        (_OPENED, "s", "s</s>"),  # which the end token holds, too
+        (_OPENED, "Hi.", "Hi.</s>"),  # which the prompt holds, too
+    ],
+)
+def test_a_reply_whose_prompt_the_template_rewrites_is_learned_as_it_is_written(
+    template: str, reply: str, learned: str
+):
+    tokenizer = tokenizer_of(FAMILIES["mistral"])
+    tokenizer.chat_template = template
+    prompt = (*KIND[:1], Message("user", "Hi."))
+    read, found = parts(prompt if template == _OF_THE_LAST_TURN else prompt[1:], reply, tokenizer)
+    assert found == learned
+    assert "Be kind.\n\nHi.[/INST]" in read or read.endswith("<think>\n\n</think>\n\n")
+    if template == _OF_THE_LAST_TURN:  # as without a system text, where nothing is rewritten
+        assert parts(prompt[1:], reply, tokenizer)[1] == learned
