@@ -37,6 +37,12 @@ UNLOADABLE = (
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 _ADAPTER = "adapter_config.json"
+_MISFITS = {
+    "Target modules": "it adapts layers that this model does not have.",
+    "size mismatch": "a size mismatch, its layers are of another size than this model's.",
+    "missing adapter keys": "missing adapter keys, its file holds none for some of its layers.",
+}
+"""Words of peft or torch → the reason in short."""
 
 
 def located(path: str) -> tuple[str, dict[str, Any]]:
@@ -210,13 +216,18 @@ def put_adapter(model: nn.Module, path: str, base: str) -> Any:
             adapted = PeftModel.from_pretrained(model, name, config=config, **where)
         _check_adapter(adapted, path)
     except (*UNLOADABLE, KeyError, UserWarning) as error:
-        reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"The adapter {path} must fit its base model {base}; got: {reason} Set model.path to "
-            "the model that the adapter was made of, or base_model_name_or_path in its "
-            "adapter_config.json."
+            f"The adapter {path} must fit its base model {base}; got: {_misfit(error)} Set "
+            "model.path to the model that the adapter was made of, or base_model_name_or_path in "
+            "its adapter_config.json."
         ) from error
     return adapted
+
+
+def _misfit(error: Exception) -> str:
+    """Why an adapter does not fit, where peft lists all of its layers."""
+    said = " ".join(str(error).split())
+    return next((told for mark, told in _MISFITS.items() if mark in said), said[:200])
 
 
 @contextmanager

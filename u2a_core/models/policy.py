@@ -85,10 +85,12 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, AssertionError, ImportError) as error:
+        unknown = isinstance(error, NotImplementedError)  # whose text is a page of torch's insides
+        reason = f"this torch has no {name}" if unknown else str(error).splitlines()[0]
         raise ConfigError(
-            f"model.device must be a device of this machine; got {name!r} ({reason})."
+            f"model.device must be a device of this machine; got {name!r} ({reason}). With auto it "
+            "is the best one there is."
         ) from error
     return device
 
