@@ -11,7 +11,7 @@ from typing import TypeAlias
 from u2a_core.data.columns import Kind
 from u2a_core.data.entries import Cell, Entry, Reply, first_of, flag, number, same, true_of
 from u2a_core.data.files import Record
-from u2a_core.data.turns import Unusable, dialogue
+from u2a_core.data.turns import Unusable, dialogue, parted
 
 Reads: TypeAlias = Callable[[Cell], Cell]
 """Makes a prompt of a cell."""
@@ -69,7 +69,7 @@ def beavertails(record: Record) -> Entry:
 
 def halueval(record: Record, *, asked: str, right: str, wrong: str, read: Reads = same) -> Entry:
     """A right and a hallucinated reply; the knowledge beside them is no part of the prompt."""
-    return _preferred(record, right, wrong, prompt=read(record[asked]), asked=asked)
+    return preferred(record, right, wrong, prompt=read(record[asked]), asked=asked)
 
 
 def halueval_judged(record: Record, *, asked: str, answered: str, read: Reads = same) -> Entry:
@@ -153,7 +153,7 @@ def affirmative(value: Cell) -> bool:
 
 def hh_rlhf(record: Record) -> Entry:
     """Two whole dialogues as texts, apart in the last reply."""
-    return _preferred(record, turns=_answered)
+    return preferred(record, turns=_answered)
 
 
 def _answered(cell: Cell) -> list[dict[str, str]]:
@@ -163,28 +163,11 @@ def _answered(cell: Cell) -> list[dict[str, str]]:
     return turns
 
 
-def scored(record: Record) -> Entry:
-    """A chosen and a rejected reply with a score each; a tie says of neither that it is better."""
-    entry = _preferred(record, prompt=first_of(record, "prompt", "instruction"))
-    better, worse = scores(record)
-    if better is None or worse is None or better > worse:
-        return entry
-    reason = (
-        "chosen and rejected have the same score"
-        if better == worse
-        else "chosen has a lower score than rejected"
-    )
-    return Entry(entry.prompt, without=dict.fromkeys(("rejected", "chosen", "pairs"), reason))
-
-
-def scores(record: Record) -> tuple[float | None, float | None]:
-    """Of the chosen and of the rejected reply; they may stand in a column of their own."""
-    inner = record.get("metadata")
-    inner = inner if isinstance(inner, Mapping) else {}
-    better, worse = (
-        number(record.get(name, inner.get(name))) for name in ("score_chosen", "score_rejected")
-    )
-    return better, worse
+def implicit(record: Record) -> Entry:
+    """Two texts that begin with the same prompt."""
+    prompt, *rests = parted(record["chosen"], record["rejected"])
+    better, worse = map(Reply, rests, ("chosen", "rejected"))
+    return Entry(prompt, (worse,), (better,), ((better, worse),), "chosen")
 
 
 def unpaired(record: Record) -> Entry:
@@ -201,7 +184,7 @@ def alpaca(record: Record) -> Entry:
 
 def alpaca_dpo(record: Record) -> Entry:
     """The same prompt with a chosen and a rejected reply."""
-    return _preferred(record, prompt=alpaca_prompt(record), asked="instruction")
+    return preferred(record, prompt=alpaca_prompt(record), asked="instruction")
 
 
 def alpaca_kto(record: Record) -> Entry:
@@ -226,7 +209,7 @@ def alpaca_prompt(record: Record) -> Cell:
 
 def sharegpt_dpo(record: Record) -> Entry:
     """A conversation up to the user's turn, and two replies to it."""
-    return _preferred(record, prompt=_conversation(record), asked="conversations")
+    return preferred(record, prompt=_conversation(record), asked="conversations")
 
 
 def sharegpt_kto(record: Record) -> Entry:
@@ -269,7 +252,7 @@ def _system(record: Record) -> list[dict[str, Cell]]:
     return [{"role": "system", "content": told}] if given else []
 
 
-def _preferred(
+def preferred(
     record: Record,
     chosen: str = "chosen",
     rejected: str = "rejected",
