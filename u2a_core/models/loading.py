@@ -25,7 +25,7 @@ from u2a_core.config import there
 from u2a_core.errors import ModelError
 from u2a_core.models.checks import check_files, check_taken, incomplete
 from u2a_core.models.commits import note_commit
-from u2a_core.models.refusals import check_reach, load_failed, pickle_only
+from u2a_core.models.refusals import check_reach, load_failed, misfit, pickle_only
 
 # transformers would have a service of the hub convert a stranger's pickle, in a pull request
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
@@ -39,12 +39,6 @@ UNLOADABLE = (
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 _ADAPTER = "adapter_config.json"
-_MISFITS = {
-    "Target modules": "it adapts layers that this model does not have.",
-    "size mismatch": "a size mismatch, its layers are of another size than this model's.",
-    "missing adapter keys": "missing adapter keys, its file holds none for some of its layers.",
-}
-"""Words of peft or torch → the reason in short."""
 
 
 def located(path: str) -> tuple[str, dict[str, Any]]:
@@ -234,17 +228,11 @@ def put_adapter(model: nn.Module, path: str, base: str) -> Any:
         _check_adapter(adapted, path)
     except (*UNLOADABLE, KeyError, UserWarning) as error:
         raise ModelError(
-            f"The adapter {path} must fit its base model {base}; got: {_misfit(error)} Set "
+            f"The adapter {path} must fit its base model {base}; got: {misfit(error)} Set "
             "model.path to the model that the adapter was made of, or base_model_name_or_path in "
             "its adapter_config.json."
         ) from error
     return adapted
-
-
-def _misfit(error: Exception) -> str:
-    """Why an adapter does not fit, where peft lists all of its layers."""
-    said = " ".join(str(error).split())
-    return next((told for mark, told in _MISFITS.items() if mark in said), said[:200])
 
 
 @contextmanager

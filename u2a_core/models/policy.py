@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,10 +96,25 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def is_there(device: torch.device) -> bool:
+    """Whether this machine has a graphics card; of other devices nothing is asked."""
+    if device.type == "cuda":
+        return torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+    return device.type != "mps" or torch.backends.mps.is_available()
+
+
+def planned_device(name: str) -> torch.device:
+    """For an estimate: also a graphics card that this machine lacks."""
+    if re.fullmatch(r"(cuda|mps)(:\d{1,2})?", name) and not is_there(torch.device(name)):
+        return torch.device(name)
+    return choose_device(name)
+
+
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` → bfloat16 on a GPU that computes in it, else float32."""
+    """`auto` → bfloat16 on a GPU that computes in it (or is planned with), else float32."""
     if name == "auto":
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        known = is_there(device)
+        half = device.type == "cuda" and (not known or torch.cuda.is_bf16_supported())
         return torch.bfloat16 if half else torch.float32
     dtype = getattr(torch, name)
     assert isinstance(dtype, torch.dtype)
