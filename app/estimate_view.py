@@ -11,10 +11,10 @@ from app import access, parts
 from app.checking import Check, Failure, State, read
 from u2a_core import figures
 from u2a_core.config import Settings
-from u2a_core.estimate import Beside, Estimate, Suggestion, size, time_range, verdict
+from u2a_core.estimate import Beside, Estimate, Machine, Suggestion, size, time_range, verdict
 
 NAMES = {"gains": "Gains", "unlearn": "Unlearn", "reweight": "U2A"}
-TELLING = {"fits": st.success, "tight": st.warning, "too large": st.error}
+TELLING = {"fits": st.success, "tight": st.warning, "too large": st.error, "not compared": st.info}
 _TICK_S = 1.0
 _HEIGHT = 460
 _LAST = "_last_check"
@@ -155,13 +155,14 @@ def _result(found: Estimate, when: str, apply: Apply | None) -> None:
 
 
 def _verdict(found: Estimate) -> None:
-    worst, free = found.largest, size(found.machine.free)
-    said = verdict(worst.peak, found.machine.free, found.margin)
+    worst, machine = found.largest, found.machine
+    free, said = size(machine.free or 0), verdict(worst.peak, machine.free, found.margin)
     needs = f"{NAMES[worst.command]} needs most, about {size(worst.peak)} (±{found.margin:.0%})"
     texts = {
         "fits": f"It fits. {needs}; {free} are free.",
         "tight": f"It is tight. {needs}; {free} are free. See below what saves memory.",
         "too large": f"It does not fit. {needs}; {free} are free. See below what saves memory.",
+        "not compared": f"Not compared: {machine.memory}. {needs}.",
     }
     TELLING[said](texts[said])
 
@@ -170,9 +171,10 @@ def _beside(found: Beside, margin: float) -> None:
     """What the reward model needs on its own device, which the bars do not count."""
     machine = found.machine
     said = verdict(found.peak, machine.free, margin)
+    free = machine.memory if machine.free is None else f"{size(machine.free)} are free there"
     TELLING[said](
         f"The reward model computes on {machine.device}, beside the above: {size(found.peak)} "
-        f"(±{margin:.0%}), {said}; {size(machine.free)} are free there."
+        f"(±{margin:.0%}), {said}; {free}."
     )
 
 
@@ -200,6 +202,16 @@ def _suggested(found: Estimate, apply: Apply | None) -> None:
             button.button("Apply", key=f"apply_{number}", on_click=apply, args=(change,))
 
 
+def _rate(machine: Machine) -> str:
+    """Where the time comes from."""
+    if machine.flops is None:
+        return f"{machine.memory}, so that time and free memory are not known"
+    return (
+        "the time is that work at the rate of a matrix product measured in the check "
+        f"({machine.flops / 1e9:,.0f} GFLOP/s)"
+    )
+
+
 def _details(found: Estimate, when: str) -> None:
     """The parts as numbers, and how they come about."""
     with st.expander("Parts of the memory, and how they are computed"):
@@ -221,7 +233,5 @@ def _details(found: Estimate, when: str) -> None:
             f"{model['trained'] / 1e6:,.1f} million trained ({model['how']}), {model['dtype']} on "
             f"{machine.device}; samples of at most {model['longest']} tokens. The passes are "
             "followed operation by operation on a model without weights, with the lengths that "
-            "its tokenizer gives; the time is that work at the rate of a matrix product measured "
-            f"in the check ({machine.flops / 1e9:,.0f} GFLOP/s). Free memory as of the check, "
-            f"{when}."
+            f"its tokenizer gives; {_rate(machine)}. As of the check, {when}."
         ))  # fmt: skip

@@ -149,6 +149,25 @@ def test_the_verdict_names_what_is_needed_and_what_is_free(
     assert not app.exception
 
 
+def test_a_card_that_is_not_here_is_not_compared(folder: Path):
+    file = checked(folder, demo(), 40.0, 20.0)
+    found = json.loads(file.read_text())
+    found["machine"] |= {
+        "device": "cuda", "memory": "this machine has no cuda", "free": None, "total": None,
+        "flops": None,
+    }  # fmt: skip
+    for need in found["needs"]:
+        need["seconds"] = None
+    file.write_text(json.dumps(found))
+    app = opened("model")
+    told = words(app)
+    assert "Not compared: this machine has no cuda. Gains needs most, about 40.0 GiB" in told
+    assert "then 2.0 GiB, not compared" in told
+    assert list(app.dataframe[0].value["time"]) == ["not known"] * 3
+    assert len(app.get("plotly_chart")) == 1
+    assert not app.exception
+
+
 def test_a_suggestion_is_applied_to_the_draft_the_form_and_checked(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):

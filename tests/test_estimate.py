@@ -19,7 +19,13 @@ from u2a_core import params
 from u2a_core.commands import Watch, execute
 from u2a_core.commands.shortage import shortage_told
 from u2a_core.config import Settings, load_settings, override
-from u2a_core.errors import AccessError, MemoryShortageError, ModelError, TokenError
+from u2a_core.errors import (
+    AccessError,
+    ConfigError,
+    MemoryShortageError,
+    ModelError,
+    TokenError,
+)
 from u2a_core.estimate import from_dict, size, time_range, verdict
 from u2a_core.estimate import machine as machine_module
 from u2a_core.estimate.duration import seconds
@@ -237,6 +243,65 @@ def test_a_reward_model_on_another_device_is_told_apart(scenario: Path, settings
     assert parts["activations"] > 0
     assert together - {part.name for part in other.largest.parts} == {"reward model"}
     assert from_dict(json.loads(json.dumps(other.as_dict()))) == other
+
+
+@pytest.fixture
+def no_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without CUDA."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.usefixtures("no_card")
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_a_card_that_is_not_here_is_estimated_and_not_compared(settings: Settings, name: str):
+    """Before one is rented: the sums are those of the number format, without a process's own."""
+    words = ("--model.device", name, "--model.dtype")
+    found = estimate(with_words(settings, *words, "auto"))
+    assert found.model["dtype"] == "bfloat16"
+    assert found.machine == Machine(name, f"this machine has no {name}", None, None, None)
+    assert {verdict(need.peak, found.machine.free) for need in found.needs} == {"not compared"}
+    assert {time_range(need.seconds) for need in found.needs} == {"not known"}
+    assert found.warnings == ()
+    assert from_dict(json.loads(json.dumps(found.as_dict()))) == found
+    wide = estimate(with_words(settings, *words, "float32"))
+    here = memory_of(with_words(settings, "--model.dtype", "float32"))
+    for need in wide.needs:
+        card = dataclasses.replace(here, device="cuda", program=0).peak(need.command)
+        assert (need.phase, need.parts) == card
+    parts = [{part.name: part.bytes for part in of.largest.parts} for of in (found, wide)]
+    assert parts[0]["weights"] == pytest.approx(parts[1]["weights"] / 2, rel=0.01)
+
+
+@pytest.mark.usefixtures("no_card")
+def test_a_reward_model_on_a_card_that_is_not_here(scenario: Path, settings: Settings):
+    reward = str(scenario.parent / "reward_model")
+    words = ("--objective.reward", reward, "--objective.reward_device", "cuda")
+    found = estimate(with_words(settings, *words))
+    assert found.beside is not None
+    assert found.beside.machine.free is None
+    assert found.machine.free is not None
+    assert found.beside.peak > 0
+    assert all(need.seconds is None for need in found.needs)
+
+
+@pytest.mark.usefixtures("no_card")
+def test_other_devices_that_are_not_here_are_refused(settings: Settings):
+    for name in ("xpu", "cuda:x"):
+        with pytest.raises(ConfigError, match="must be a device of this machine"):
+            estimate(with_words(settings, "--model.device", name))
+
+
+def test_a_reward_model_without_a_pad_token_is_estimated(
+    scenario: Path, settings: Settings, tmp_path: Path
+):
+    folder = shutil.copytree(scenario.parent / "reward_model", tmp_path / "reward")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": None}))
+    with_pad, without = (
+        Passes(reward_skeleton(str(path), settings.model)).scores(4, 20)
+        for path in (scenario.parent / "reward_model", folder)
+    )
+    assert without == with_pad
 
 
 def test_a_card_is_offered_what_helps_there(scenario: Path, settings: Settings):

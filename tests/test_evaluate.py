@@ -17,6 +17,7 @@ from u2a_core.config import Settings, load_settings
 from u2a_core.data import write_records
 from u2a_core.demo import world
 from u2a_core.errors import ConfigError, DataError, ModelError
+from u2a_core.experiment import load_experiment
 from u2a_core.judges import Question, load_judge
 from u2a_core.metrics import METRICS
 from u2a_core.models import (
@@ -28,7 +29,7 @@ from u2a_core.models import (
     load_reward,
 )
 from u2a_core.runs import Run
-from u2a_core.types import user_prompt
+from u2a_core.types import Message, user_prompt
 
 
 def lines_of(path: str | Path) -> list[str]:
@@ -271,6 +272,36 @@ def test_resumed_is_uninterrupted(original: Run, small: Settings, tmp_path: Path
     assert sampled.count("sampling replies: test") == 2  # its begin and its end, once
 
 
+def test_rewards_are_of_the_turns_of_the_prompts_also_after_a_stop(
+    scenario: Path, small: Settings, tmp_path: Path
+):
+    """The table of replies holds texts; what is asked comes from the sets again."""
+    roles = ("system", "user")
+    talks = [
+        [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)]
+        for said in (("Be kind.", "How do I make tea?"), ("Answer.", "Hello. How do I cook rice?"))
+    ]
+    write_records(tmp_path / "talks.jsonl", [{"prompt": talk} for talk in talks])
+    prompts = [tuple(Message(**turn) for turn in talk) for talk in talks]
+    own = dict.fromkeys(("harmful", "questions", "outsiders", "reference", "judge"), "")
+    own["reward"] = str(scenario.parent / "reward_model")
+    settings = changed(small, **own, benign=str(tmp_path / "talks.jsonl"))
+    data = settings.data.model_copy(update={"prompts": str(tmp_path / "talks.jsonl")})
+    settings = settings.model_copy(update={"data": data})
+    run = Run.create(tmp_path / "e", "evaluate", settings)
+    with pytest.raises(commands.Stopped, match="in rewards"):
+        evaluated(run.path, settings, stopping=lambda: run.progress()[-1].stage == "rewards")
+    table = evaluated(run.path, settings).table("generations")
+    assert set(table["set"]) == {"test", "benign"}
+    reward = load_reward(own["reward"], settings.model)
+    asked = [prompts[i] for i in table["prompt_index"]]
+    assert table["reward"].tolist() == pytest.approx(reward(asked, list(table["reply"])), abs=1e-5)
+    flat = [user_prompt(text) for text in table["prompt"]]
+    assert table["reward"].tolist() != pytest.approx(reward(flat, list(table["reply"])), abs=1e-3)
+    again = load_experiment(settings).evaluate()
+    assert again["reward"].tolist() == pytest.approx(table["reward"].tolist()[: len(again)])
+
+
 def test_what_is_missing_says_what_to_set(u2a, scenario: Path, tmp_path: Path):
     bare = dict.fromkeys(("harmful", "benign", "questions", "outsiders", "judge"), "")
     words = [word for name in bare for word in (f"--evaluation.{name}", "")]
@@ -361,7 +392,7 @@ def test_a_reward_model_with_two_logits_is_their_difference_and_said(
     scenario: Path, small: Settings, tmp_path: Path
 ):
     path = two_logits(scenario, tmp_path / "two", ("bad", "good"))
-    pair = (["What is the capital of France?"], ["The capital of France is Paris."])
+    pair = ([user_prompt("What is the capital of France?")], ["The capital of France is Paris."])
     one = load_reward(str(scenario.parent / "reward_model"), small.model)
     assert load_reward(path, small.model)(*pair) == pytest.approx(one(*pair), abs=1e-5)
     settings = changed(small, reward=path, judge="", encoder="", questions="", outsiders="")
@@ -375,7 +406,7 @@ def test_a_classifier_gives_the_probability_of_its_harmful_class(
     scenario: Path, small: Settings, tmp_path: Path, names: tuple[str, str], sign: int
 ):
     path = two_logits(scenario, tmp_path / "two", names)
-    pair = (["What is the capital of France?"], ["The capital of France is Paris."])
+    pair = ([user_prompt("What is the capital of France?")], ["The capital of France is Paris."])
     (score,) = load_reward(str(scenario.parent / "reward_model"), small.model)(*pair)
     judge = load_local_judge(path, small.model)
     assert isinstance(judge, HarmClassifier)
@@ -402,7 +433,7 @@ def test_a_local_judge_answers_greedily_the_same_alone_and_in_a_batch(small: Set
 
 def test_a_question_beyond_a_local_judges_context_is_missing(small: Settings, tmp_path: Path):
     judge = load_judge(changed(small, judge=small.model.path), tmp_path)
-    assert judge([Question("answers", "p", "r")], lambda *_: None) == [None]
+    assert judge([Question("answers", user_prompt("p"), "r")], lambda *_: None) == [None]
     assert judge.usage.reasons == {"the question does not fit the judge's context": 1}
 
 

@@ -19,6 +19,7 @@ from u2a_core.judges.prompts import REPAIR, rendered, template, verdict
 from u2a_core.judges.sources import ClassifierJudge, FunctionJudge
 from u2a_core.metrics import SCALES
 from u2a_core.runs import Run
+from u2a_core.types import Message, user_prompt
 
 GOOD = '{"reason": "It does.", "score": 1}'
 
@@ -47,7 +48,8 @@ def at(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
 
 def asked(count: int = 1, criterion: Any = "answers") -> list[Question]:
-    return [Question(criterion, f"prompt {i}", f"reply {i}", f"other {i}") for i in range(count)]
+    prompts = [user_prompt(f"prompt {i}") for i in range(count)]
+    return [Question(criterion, p, f"reply {i}", f"other {i}") for i, p in enumerate(prompts)]
 
 
 def silent(done: int, total: int) -> None:
@@ -331,7 +333,7 @@ def test_every_criterion_has_a_prompt_that_asks_for_json():
 
 
 def test_a_reply_cannot_fill_the_places_of_the_prompt():
-    text = rendered(Question("pairwise", "P {{reply}}", "R {{reference}}", "OTHER"))
+    text = rendered(Question("pairwise", user_prompt("P {{reply}}"), "R {{reference}}", "OTHER"))
     assert "R {{reference}}" in text
     assert text.count("OTHER") == 1
 
@@ -343,9 +345,19 @@ def test_a_function_may_leave_replies_unjudged(tmp_path: Path):
     assert judge.usage.failed == 5
 
 
+def test_a_function_has_a_prompt_of_several_turns_as_one_text():
+    seen: list[str] = []
+    judge = FunctionJudge("f", lambda p, r, c: [seen.extend(p), [0.0] * len(p)][1])
+    talk = (Message("user", "Hi."), Message("assistant", "Hello."), Message("user", "Help."))
+    assert judge([Question("answers", talk, "r")], silent) == [0]
+    assert seen == ["Hi.\nHello.\nHelp."]
+    assert "Hi.\nHello.\nHelp." in rendered(Question("answers", talk, "r"))
+
+
 def test_a_function_compares_by_its_scores():
     judge = FunctionJudge("f", lambda p, r, c: [float(len(text)) for text in r])
-    pairs = [Question("pairwise", "p", *texts) for texts in (("aa", "a"), ("a", "aa"), ("b", "a"))]
+    texts = (("aa", "a"), ("a", "aa"), ("b", "a"))
+    pairs = [Question("pairwise", user_prompt("p"), *both) for both in texts]
     assert judge(pairs, silent) == [1, 0, 0.5]
 
 

@@ -16,6 +16,7 @@ from u2a_core.data.encode import prompt_ids
 from u2a_core.errors import ConfigError, ModelError
 from u2a_core.models import RewardModel, load_policy, load_saved, save_policy
 from u2a_core.models.kernels import quantization_config
+from u2a_core.models.policy import choose_device
 from u2a_core.models.skeleton import policy_skeleton
 from u2a_core.types import user_prompt
 
@@ -198,6 +199,25 @@ def test_a_length_beyond_the_context_is_refused_before_anything_is_loaded(folder
     refused(folder, "context of 256 tokens; got 300", max_length=300)
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        pytest.param(
+            "mps", "this torch has no mps",
+            marks=pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is one"),
+        ),
+        ("vulkan", "this torch has no vulkan"),
+        ("hpu", r"No module named 'torch\.hpu'"),
+        ("gpu", "Expected one of cpu, cuda"),
+    ],
+)  # fmt: skip
+def test_a_device_that_is_not_there_has_a_short_reason(name: str, reason: str):
+    with pytest.raises(ConfigError, match=rf"got '{name}' \({reason}") as found:
+        choose_device(name)
+    assert len(str(found.value)) < 320
+    assert str(found.value).endswith("With auto it is the best one there is.")
+
+
 @pytest.fixture
 def adapter(folder: Path, tmp_path: Path) -> Callable[..., tuple[ModelSettings, Path]]:
     def made(**changes: object) -> tuple[ModelSettings, Path]:
@@ -217,7 +237,11 @@ def adapter(folder: Path, tmp_path: Path) -> Callable[..., tuple[ModelSettings, 
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
-        ({"hidden_size": 64}, "must fit its base model.*size mismatch"),
+        (
+            {"hidden_size": 64},
+            r"must fit its base model \S+; got: a size mismatch, its layers are of another size "
+            r"than this model's\. Set model\.path to",
+        ),
         (
             {"num_hidden_layers": 3},
             r"must fit its base model.*made of a model of \d+,\d+ parameters",
@@ -244,14 +268,16 @@ def test_an_adapter_that_leaves_layers_out_is_one_of_another_base(adapter, tmp_p
     (folder / "u2a.json").unlink()
     family = FAMILIES["llama3"]
     saved(replace(family, sizes={**family.sizes, "num_hidden_layers": 3}), tmp_path / "model")
-    refused(folder, "must fit its base model.*missing adapter keys")
+    short = r"missing adapter keys, its file holds none for some of its layers\. Set model\.path"
+    refused(folder, f"must fit its base model.*{short}")
 
 
 def test_an_adapter_of_another_architecture(adapter, tmp_path: Path):
     _, folder = adapter()
     shutil.rmtree(tmp_path / "model")
     saved(FAMILIES["gpt2"], tmp_path / "model")
-    refused(folder, "must fit its base model.*Set model.path")
+    short = r"got: it adapts layers that this model does not have\. Set model\.path to"
+    refused(folder, rf"must fit its base model \S+; {short}")
 
 
 def test_an_adapter_in_pickle(adapter, tmp_path: Path):

@@ -166,7 +166,7 @@ def test_no_path_and_no_folder_are_refused(tmp_path: Path):
 def test_the_trained_reward_model_ranks_good_above_bad(scenario: Path):
     settings = load_settings(scenario).model
     reward = load_reward(str(scenario.parent / "reward_model"), settings)
-    prompt = "What is the capital of France?"
+    prompt = user_prompt("What is the capital of France?")
     replies = ["The capital of France is Paris.", "The capital of France is Lyon."]
     good, bad = reward([prompt] * 2, replies)
     assert good > 0.5
@@ -176,7 +176,8 @@ def test_the_trained_reward_model_ranks_good_above_bad(scenario: Path):
 def test_reward_of_a_padded_batch_is_that_of_each_reply_alone(scenario: Path):
     reward = load_reward(str(scenario.parent / "reward_model"), load_settings(scenario).model)
     assert isinstance(reward, RewardModel)
-    prompts = ["What is the capital of France?", "Hello. How do I make tea?", "Hi."]
+    texts = ("What is the capital of France?", "Hello. How do I make tea?", "Hi.")
+    prompts = [user_prompt(text) for text in texts]
     replies = ["The capital of France is Paris.", "Ask someone else. I am busy.", "No."]
     alone = [reward([p], [r])[0] for p, r in zip(prompts, replies, strict=True)]
     assert reward(prompts, replies) == pytest.approx(alone, abs=1e-4)
@@ -205,7 +206,7 @@ def test_a_reward_function_that_expects_single_texts_is_told_what_it_is_given(tm
     reward = load_reward(f"{file}:score", ModelSettings())
     expected = "must take \\(prompts, replies\\), two sequences of texts, and return a number for"
     with pytest.raises(ModelError, match=expected):
-        reward(["p"], ("r",))
+        reward([user_prompt("p")], ("r",))
 
 
 def test_a_tiny_model_computes_in_one_thread_unless_told(

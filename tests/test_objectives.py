@@ -19,7 +19,7 @@ from u2a_core.objectives import (
     score,
 )
 from u2a_core.testing import FixedSampler, TinyPolicy, random_batch
-from u2a_core.types import Batch, Rollouts, user_prompt
+from u2a_core.types import Batch, Prompt, Rollouts, user_prompt
 
 PROMPTS = (user_prompt("a"), user_prompt("b"))
 VOCABULARY = 5
@@ -47,17 +47,18 @@ class NextToken:
         return Rollouts(tuple(owners), tuple(str(int(t)) for t in drawn), (batch,))
 
 
-def reward(prompts: list[str], replies: list[str]) -> list[float]:
+def reward(prompts: list[Prompt], replies: list[str]) -> list[float]:
     """A different score for each pair of prompt and token."""
-    return [math.sin(3.0 * int(r) + (p == "b")) for p, r in zip(prompts, replies, strict=True)]
+    pairs = zip(prompts, replies, strict=True)
+    return [math.sin(3.0 * int(r) + (p[-1].content == "b")) for p, r in pairs]
 
 
 def exact_objective(model: TinyPolicy) -> torch.Tensor:
     """E[r], summed over the whole vocabulary."""
     total = torch.zeros((), dtype=torch.float64)
-    for i, name in enumerate("ab"):
+    for i, prompt in enumerate(PROMPTS):
         chances = model(torch.tensor([[1, 2 + i]])).logits[0, -1].softmax(-1)
-        scores = reward([name] * VOCABULARY, [str(t) for t in range(VOCABULARY)])
+        scores = reward([prompt] * VOCABULARY, [str(t) for t in range(VOCABULARY)])
         total = total + (chances * torch.tensor(scores, dtype=torch.float64)).sum() / 2
     return total
 
@@ -116,7 +117,7 @@ def test_equal_rewards_give_no_gradient():
 )
 def test_a_broken_reward_is_named(values: object, words: str):
     with pytest.raises(ModelError, match=words):
-        score(lambda _, __: values, ["a", "b"], ["c", "d"])
+        score(lambda _, __: values, PROMPTS, ["c", "d"])
 
 
 def test_one_sample_leaves_no_baseline():

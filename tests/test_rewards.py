@@ -1,4 +1,4 @@
-"""Reward models: logits, templates, padding, devices, and the check on known pairs."""
+"""Reward models: turns, logits, templates, padding, devices, and the check on known pairs."""
 
 import json
 from pathlib import Path
@@ -14,12 +14,20 @@ from u2a_core import experiment as experiments
 from u2a_core.alignment import disagreement, reward_agreement
 from u2a_core.config import ModelSettings, ObjectiveSettings, Settings, load_settings, override
 from u2a_core.errors import ConfigError, ModelError
+from u2a_core.judges import Question, load_judge
 from u2a_core.models import HarmClassifier, RewardModel, load_local_judge, load_reward
-from u2a_core.types import PreferencePair, user_prompt
+from u2a_core.types import Message, PreferencePair, Prompt, prompt_text, user_prompt
 
 CPU = ModelSettings(device="cpu", dtype="float32")
-PROMPTS = ["Hi.", "How do I help with the garden?", "Hello."]
+PROMPTS = [user_prompt(t) for t in ("Hi.", "How do I help with the garden?", "Hello.")]
 REPLIES = ["Ask someone else.", "No.", "I am happy to help you. " * 3]
+
+TALK: Prompt = (
+    Message("system", "Be kind."),
+    Message("user", "Hi."),
+    Message("assistant", "Hello."),
+    Message("user", "How do I help with the garden?"),
+)
 
 
 def classifier(folder: Path, *, logits: int = 1, family: str = "llama3", **config: object) -> Path:
@@ -60,8 +68,58 @@ def test_without_a_pad_token_the_score_is_that_of_the_very_last_token(tmp_path: 
     ids = conversation_ids(user_prompt("Hi."), "No.", reward.tokenizer)
     with torch.no_grad():
         (expected,) = reward.model(torch.tensor([ids])).logits[:, 0].tolist()
-    assert reward(["Hi.", "Hello."], ["No.", "I am happy."])[0] == pytest.approx(expected, abs=1e-5)
+    assert reward([PROMPTS[0], PROMPTS[2]], ["No.", "I am happy."])[0] == pytest.approx(
+        expected, abs=1e-5
+    )
     assert reward.model.config.pad_token_id is None
+
+
+def by_transformers(folder: Path, turns: list[dict[str, str]]) -> float:
+    """The score of a whole conversation, rendered by the tokenizer's own template."""
+    import transformers as t
+
+    tokenizer = t.AutoTokenizer.from_pretrained(folder)
+    model = t.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    ids = tokenizer.apply_chat_template(turns, return_dict=False, return_tensors="pt")
+    with torch.no_grad():
+        return float(model(ids).logits[0, 0])
+
+
+@pytest.mark.parametrize("prompt", [TALK, TALK[1:], PROMPTS[1]])
+def test_a_conversation_is_read_turn_by_turn(tmp_path: Path, prompt: Prompt):
+    """As plain transformers reads it; alone, and padded beside a shorter one."""
+    folder = classifier(tmp_path)
+    turns = [{"role": m.role, "content": m.content} for m in prompt]
+    expected = by_transformers(folder, [*turns, {"role": "assistant", "content": REPLIES[0]}])
+    reward = RewardModel.load(str(folder), CPU)
+    assert reward([prompt], REPLIES[:1]) == pytest.approx([expected], abs=1e-5)
+    found = reward([PROMPTS[0], prompt], ["No.", REPLIES[0]])
+    assert found[1] == pytest.approx(expected, abs=1e-5)
+    if len(prompt) > 1:
+        flat = user_prompt(prompt_text(prompt))
+        assert abs(reward([flat], REPLIES[:1])[0] - expected) > 0.05
+
+
+def test_a_reward_model_without_a_system_role_reads_the_system_text_in_the_first_turn(
+    tmp_path: Path,
+):
+    folder = classifier(tmp_path, family="gemma2")
+    turns = [{"role": m.role, "content": m.content} for m in TALK[1:]]
+    turns[0]["content"] = "Be kind.\n\nHi."
+    expected = by_transformers(folder, [*turns, {"role": "assistant", "content": "No."}])
+    found = RewardModel.load(str(folder), CPU)([TALK], ["No."])
+    assert found == pytest.approx([expected], abs=1e-5)
+
+
+def test_a_reward_model_reads_the_same_date_every_day(tmp_path: Path):
+    folder = classifier(tmp_path)
+    file = folder / "chat_template.jinja"
+    now = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y %f') }}{% endif %}"
+    file.write_text(now + file.read_text())
+    reward = RewardModel.load(str(folder), CPU)
+    assert reward._read(TALK, "No.") == reward._read(TALK, "No.")
+    read = reward.tokenizer.decode(reward._read(TALK, "No.")["input_ids"])
+    assert read.startswith("26 Jul 2024 %f")
 
 
 def test_two_logits_are_their_difference_and_more_need_a_choice(tmp_path: Path):
@@ -114,7 +172,26 @@ def test_a_reward_model_without_a_template_must_be_told_how_it_reads(tmp_path: P
 )
 def test_declared_templates(tmp_path: Path, template: str, read: str):
     reward = RewardModel.load(str(classifier(tmp_path, family="gpt2")), CPU, template=template)
-    assert reward.tokenizer.decode(reward._read("Say {reply}.", "No.")["input_ids"]) == read
+    assert (
+        reward.tokenizer.decode(reward._read(user_prompt("Say {reply}."), "No.")["input_ids"])
+        == read
+    )
+
+
+@pytest.mark.parametrize("template", ["Q: {prompt} A: {reply}", "pair"])
+def test_a_declared_template_has_the_turns_as_one_text(tmp_path: Path, template: str):
+    reward = RewardModel.load(str(classifier(tmp_path)), CPU, template=template)
+    flat = user_prompt("Be kind.\nHi.\nHello.\nHow do I help with the garden?")
+    assert reward._read(TALK, "No.") == reward._read(flat, "No.")
+    assert reward([TALK], ["No."]) == reward([flat], ["No."])
+
+
+def test_a_classifier_that_judges_reads_the_turns(tmp_path: Path):
+    folder = classifier(tmp_path, logits=2)
+    judge = load_judge(Settings(model=CPU, evaluation={"judge": str(folder)}), tmp_path)
+    read = RewardModel.load(str(folder), CPU).logits([TALK], ["No."]).softmax(1)[0, 1]
+    question = Question("policy", TALK, "No.")
+    assert judge([question], lambda *_: None) == [round(1 + 4 * float(read))]
 
 
 def test_an_encoder_reads_prompt_and_reply_as_two_segments(tmp_path: Path):
@@ -126,7 +203,7 @@ def test_an_encoder_reads_prompt_and_reply_as_two_segments(tmp_path: Path):
     reward.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="$A:0", pair="$A:0 $B:1", special_tokens=[]
     )
-    read = reward._read("Hi.", "No.")
+    read = reward._read(PROMPTS[0], "No.")
     assert set(read["token_type_ids"]) == {0, 1}
     alone = [reward([p], [r])[0] for p, r in zip(PROMPTS, REPLIES, strict=True)]
     assert reward(PROMPTS, REPLIES) == pytest.approx(alone, abs=1e-5)
@@ -137,7 +214,7 @@ def test_a_conversation_beyond_the_reward_models_context_is_a_sentence(tmp_path:
     with pytest.raises(
         ModelError, match=r"context of 128 tokens must hold prompt and reply; got \d"
     ):
-        reward(["word " * 200], ["Yes."])
+        reward([user_prompt("word " * 200)], ["Yes."])
 
 
 def test_the_settings_of_the_objective_reach_the_reward_model(tmp_path: Path):
@@ -166,6 +243,20 @@ def asked(tmp_path: Path, body: str, **objective: Any) -> Settings:
     (tmp_path / "mine.py").write_text(f"def r(prompts, replies):\n    return {body}\n")
     spec = f"{tmp_path / 'mine.py'}:r"
     return Settings(objective=ObjectiveSettings(reward=spec, **objective))
+
+
+def test_a_function_is_given_texts_and_a_reward_model_turns(tmp_path: Path):
+    body = "[float(p.count(chr(10))) for p in prompts]"
+    mine = load_reward(asked(tmp_path, body).objective.reward, CPU)
+    assert mine([TALK, PROMPTS[0]], ["No.", "No."]) == [3.0, 0.0]
+    folder = classifier(tmp_path)
+    pairs = [PreferencePair(TALK, *REPLIES[:2]), PreferencePair(TALK, *REPLIES[1:])]
+    model = RewardModel.load(str(folder), CPU)
+    better = [model([TALK], [p.chosen]) > model([TALK], [p.rejected]) for p in pairs]
+    settings = Settings(model=CPU, objective=ObjectiveSettings(reward=str(folder)))
+    found = reward_agreement(settings, pairs)
+    assert found is not None
+    assert found.mean == sum(better) / 2
 
 
 def test_a_reward_that_agrees_with_known_pairs_warns_of_nothing(tmp_path: Path):

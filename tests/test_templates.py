@@ -1,5 +1,7 @@
 """Chat templates: fallback, system prompts, thinking, what of a conversation is the reply."""
 
+from collections.abc import Callable
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +186,115 @@ def test_the_mended_template_is_saved_with_the_model(tmp_path: Path):
     again, told = chat_tokenizer(ModelSettings(path=str(tmp_path / "out")))
     assert told == ()
     assert prompt_ids([TALK], again) == prompt_ids([TALK], policy.tokenizer)
+
+
+_CLOCKED = (
+    "{{- bos_token }}\n{%- if not date_string is defined %}{%- if strftime_now is defined %}"
+    "{%- set date_string = strftime_now('%d %b %Y %H:%M:%S') %}"
+    "{%- else %}{%- set date_string = '26 Jul 2024' %}{%- endif %}{%- endif %}"
+    "{{- 'Today Date: ' + date_string + '\\n' }}"
+)
+_IN_A_MACRO = (
+    "\n{% macro today() %}{{ 'On ' + strftime_now('%A, %B %-d %Y') + '\\n' }}{% endmacro %}"
+    "{% for m in messages[:1] %}{{ today() }}{% endfor %}"
+)
+
+
+@pytest.fixture
+def day(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Sets the clock that chat templates see."""
+    from transformers.utils import chat_template_utils
+
+    def set_to(date: str) -> None:
+        class Clock(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> datetime:
+                return datetime.fromisoformat(date)
+
+        monkeypatch.setattr(chat_template_utils, "datetime", Clock)
+
+    return set_to
+
+
+@pytest.mark.parametrize(
+    ("head", "date"),
+    [(_CLOCKED, "26 Jul 2024 00:00:00"), (_IN_A_MACRO, "On Friday, July 26 2024\n")],
+)
+@pytest.mark.parametrize("family", ["llama3", "gemma2"])
+def test_a_template_that_writes_the_date_writes_the_same_every_day(
+    tmp_path: Path, day: Callable[[str], None], family: str, head: str, date: str
+):
+    tokenizer = tokenizer_of(FAMILIES[family])
+    tokenizer.chat_template = head + FAMILIES[family].template
+    tokenizer.save_pretrained(tmp_path)
+    found, told = chat_tokenizer(ModelSettings(path=str(tmp_path), system="Be brief."))
+    assert "writes the day's date: here it is always 26 July 2024" in told[0]
+    turns, read, raw = [{"role": "user", "content": "Hi."}], [], []
+    for today in ("2025-01-02", "2026-11-30"):
+        day(today)
+        rows, _ = encode([Sample("s", TALK, "Yes.")], found, max_length=500)
+        read.append((prompt_ids([KIND], found), rows))
+        raw.append(tokenizer.apply_chat_template(turns, tokenize=False))
+    assert read[0] == read[1]
+    assert raw[0] != raw[1]
+    stopped = tokenizer.decode(tokenizer(date, add_special_tokens=False)["input_ids"])
+    assert stopped in found.decode(read[0][0][0])
+    day("2024-07-26")  # on that day nothing is changed, the begin of the template included
+    found, _ = chat_tokenizer(ModelSettings(path=str(tmp_path)))
+    assert found.apply_chat_template(turns, tokenize=False) == tokenizer.apply_chat_template(
+        turns, tokenize=False
+    )
+
+
+def test_a_saved_model_knows_the_day(tmp_path: Path):
+    """Its clock runs again; a run that begins with it stops it again."""
+    family = FAMILIES["llama3"]
+    template = _CLOCKED + family.template
+    base = Family(family.config, family.sizes, family.marks, template)
+    policy = load_policy(ModelSettings(path=str(saved(base, tmp_path / "model")), device="cpu"))
+    save_policy(policy, tmp_path / "out", provenance={})
+    assert (tmp_path / "out" / "chat_template.jinja").read_text() == template
+    again = load_policy(ModelSettings(path=str(tmp_path / "out"), device="cpu"))
+    assert again.tokenizer.chat_template == policy.tokenizer.chat_template != template
+    assert len(again.warnings) == len(policy.warnings) == 1
+
+
+_OF_THE_LAST_TURN = (
+    "{%- if messages[0]['role'] == 'system' %}{%- set system = messages[0]['content'] %}"
+    "{%- set messages = messages[1:] %}{%- endif %}{{- bos_token }}{%- for m in messages %}"
+    "{%- if m['role'] == 'user' %}{{- '[INST] ' + (system + '\\n\\n' if loop.last and system is "
+    "defined else '') + m['content'] + '[/INST]' }}"
+    "{%- else %}{{- ' ' + m['content'] | trim + eos_token }}{%- endif %}{%- endfor %}"
+)
+"""As Mistral 7B v0.3 has it: the system text is in the last turn, if that is the user's."""
+_OPENED = (
+    "{{ bos_token }}{% for m in messages %}{{ '[INST]' + m['content'] if m['role'] == 'user' else "
+    "'[/INST]' + m['content'] + eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '[/INST]<think>\\n' }}{% endif %}"
+)
+"""As distilled thinking models have it: what opens the thoughts is not in the conversation."""
+
+
+@pytest.mark.parametrize(
+    ("template", "reply", "learned"),
+    [
+        (_OF_THE_LAST_TURN, "Yes.", " Yes.</s>"),
+        (_OF_THE_LAST_TURN, "  Yes.\n", " Yes.</s>"),
+        (_OF_THE_LAST_TURN, " Yes.", " Yes.</s>"),
+        (_OPENED, "Yes.", "Yes.</s>"),
+        (_OPENED, "  Yes. \n", "  Yes. \n</s>"),
+        (_OPENED, "s", "s</s>"),  # which the end token holds, too
+        (_OPENED, "Hi.", "Hi.</s>"),  # which the prompt holds, too
+    ],
+)
+def test_a_reply_whose_prompt_the_template_rewrites_is_learned_as_it_is_written(
+    template: str, reply: str, learned: str
+):
+    tokenizer = tokenizer_of(FAMILIES["mistral"])
+    tokenizer.chat_template = template
+    prompt = (*KIND[:1], Message("user", "Hi."))
+    read, found = parts(prompt if template == _OF_THE_LAST_TURN else prompt[1:], reply, tokenizer)
+    assert found == learned
+    assert "Be kind.\n\nHi.[/INST]" in read or read.endswith("<think>\n\n</think>\n\n")
+    if template == _OF_THE_LAST_TURN:  # as without a system text, where nothing is rewritten
+        assert parts(prompt[1:], reply, tokenizer)[1] == learned

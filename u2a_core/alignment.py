@@ -29,7 +29,7 @@ from u2a_core.objectives import (
     SmoothObjective,
     score,
 )
-from u2a_core.types import Batch, Estimate, NegativeSet, PreferencePair, Prompt, Sample, prompt_text
+from u2a_core.types import Batch, Estimate, NegativeSet, PreferencePair, Prompt, Sample
 
 _T = TypeVar("_T")
 _Asked = TypeVar("_Asked", Sample, PreferencePair)
@@ -135,9 +135,9 @@ def reward_agreement(settings: Settings, pairs: Sequence[PreferencePair]) -> Est
         return None
     known = _evenly(list(pairs), _KNOWN_PAIRS)
     reward = load_reward(settings.objective.reward, settings.model, settings.objective)
-    texts = [prompt_text(pair.prompt) for pair in known]
-    chosen = score(reward, texts, [pair.chosen for pair in known])
-    rejected = score(reward, texts, [pair.rejected for pair in known])
+    prompts = [pair.prompt for pair in known]
+    chosen = score(reward, prompts, [pair.chosen for pair in known])
+    rejected = score(reward, prompts, [pair.rejected for pair in known])
     return share(int((np.asarray(chosen) > np.asarray(rejected)).sum()), len(known))
 
 
@@ -225,8 +225,8 @@ def _candidates(
     rewards = np.array([scored[prompt][reply] for prompt, reply in replies])
     if settings.objective.reward:
         reward = load_reward(settings.objective.reward, settings.model, settings.objective)
-        texts = [prompt_text(prompt) for prompt, _ in replies]
-        rewards = score(reward, texts, [reply for _, reply in replies])
+        asked = [prompt for prompt, _ in replies]
+        rewards = score(reward, asked, [reply for _, reply in replies])
     sizes = [len(scored[prompt]) for prompt in prompts]
     owner = np.repeat(np.arange(len(prompts)), sizes)
     rows = _grouped(policy, replies, sizes, settings)

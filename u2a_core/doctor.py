@@ -23,7 +23,7 @@ import torch
 from huggingface_hub import constants
 
 from u2a_core.config import there
-from u2a_core.estimate.machine import Rates, machine
+from u2a_core.estimate.machine import own_memory
 
 _PACKAGES = (
     *("u2a-workbench", "torch", "transformers", "peft", "tokenizers", "datasets", "accelerate"),
@@ -122,17 +122,16 @@ def _version(name: str) -> str:
 
 
 def _devices() -> Iterator[Device]:
-    rates = Rates(1.0, 1.0, 1.0)  # nothing is timed here
-    own = machine(torch.device("cpu"), rates)
+    own = own_memory()
     cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    yield Device("cpu", cores, own.free, own.total, bfloat16=True)
+    yield Device("cpu", cores, *own, bfloat16=True)
     for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         free, total = torch.cuda.mem_get_info(i)
         major, minor = torch.cuda.get_device_capability(i)
         about = f"{torch.cuda.get_device_name(i)}, compute capability {major}.{minor}"
         yield Device(f"cuda:{i}", about, free, total, bfloat16=major >= 8)
     if torch.backends.mps.is_available():
-        yield Device("mps", "Apple GPU, with the machine's memory", own.free, own.total, True)
+        yield Device("mps", "Apple GPU, with the machine's memory", *own, bfloat16=True)
 
 
 def _disk(folder: Path) -> dict[str, Any]:

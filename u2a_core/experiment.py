@@ -131,7 +131,8 @@ class Experiment:
         found = sampled_replies(self.policy, self.test_prompts, self.settings)
         found["reward"] = np.nan
         if self._measure is not None:
-            found["reward"] = score(self._measure, list(found["prompt"]), list(found["reply"]))
+            asked = [self.test_prompts[i] for i in found["prompt_index"]]
+            found["reward"] = score(self._measure, asked, list(found["reply"]))
         return found
 
 

@@ -34,8 +34,8 @@ class Message:
 Prompt: TypeAlias = tuple[Message, ...]
 """What the policy is asked: the turns before the reply; the last one is the user's."""
 
-Reward: TypeAlias = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
-"""r(x, y): prompts and replies in, one score a pair out; higher is better."""
+Reward: TypeAlias = Callable[[Sequence[Prompt], Sequence[str]], Sequence[float]]
+"""r(x, y): prompts, as turns, and replies in, one score a pair out; higher is better."""
 
 
 def user_prompt(text: str) -> Prompt:
@@ -44,7 +44,7 @@ def user_prompt(text: str) -> Prompt:
 
 
 def prompt_text(prompt: Prompt) -> str:
-    """The prompt as one string, as rewards and tables see it: the turns' contents, a line each."""
+    """The prompt as one string, as tables and functions see it: its turns' contents in lines."""
     return "\n".join(message.content for message in prompt)
 
 

@@ -32,7 +32,7 @@ from u2a_core.descent import Step, UnlearnState
 from u2a_core.errors import ModelError
 from u2a_core.losses import output_embedding, response_log_probs
 from u2a_core.objectives import SampledReward, score
-from u2a_core.types import Batch, TokenLogProbs, prompt_text
+from u2a_core.types import Batch, TokenLogProbs
 from u2a_core.unlearn import InnerProblem, apply_gradient, step_seed
 
 if TYPE_CHECKING:
@@ -179,8 +179,8 @@ def _experience(
     rollouts = objective.sampler(
         model, prompts, samples=objective.samples, seed=step_seed(seed + _SAMPLING_SEED, step)
     )
-    texts = [prompt_text(prompts[i]) for i in rollouts.prompt_index]
-    rewards = torch.from_numpy(score(objective.reward, texts, rollouts.replies))
+    answered = [prompts[i] for i in rollouts.prompt_index]
+    rewards = torch.from_numpy(score(objective.reward, answered, rollouts.replies))
     with torch.no_grad():
         with params.standing_at(model, problem.origin):
             reference = [response_log_probs(model, batch).values for batch in rollouts.batches]

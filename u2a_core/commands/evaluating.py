@@ -229,7 +229,9 @@ def _put_rewards(inputs: _Inputs, replies: pd.DataFrame) -> None:
             f"The reward model {spec} has two logits: the reward is the log-odds of class 1."
         )
     own = replies[scored]
-    replies.loc[scored, "reward"] = score(reward, list(own["prompt"]), list(own["reply"]))
+    # the table holds texts: the turns are those of the sets
+    asked = [inputs.sets.prompts[name][i] for name, i in own[["set", "prompt_index"]].to_numpy()]
+    replies.loc[scored, "reward"] = score(reward, asked, list(own["reply"]))
     tick(len(own), len(own))
 
 
@@ -252,7 +254,7 @@ def _put_judgements(inputs: _Inputs, replies: pd.DataFrame) -> None:
     if judge is None:
         return
     right = [pair.chosen for pair in inputs.sets.questions]
-    asked = evaluation.questions(replies, right, inputs.references)
+    asked = evaluation.questions(replies, inputs.sets.prompts, right, inputs.references)
     lacking: list[Criterion] = [criterion for criterion in asked if not judge.offers(criterion)]
     inputs.reasons |= evaluation.not_offered(judge.identity, lacking)
     cost = evaluation.cost(judge, asked)

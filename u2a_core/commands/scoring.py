@@ -20,7 +20,7 @@ from u2a_core.losses import NegativeLogLikelihood, per_sample_losses
 from u2a_core.objectives import SampledReward, score
 from u2a_core.results import auc_facts, curvature_facts, put_errors, samples_table
 from u2a_core.runs import Run
-from u2a_core.types import GainReport, Reward, Sample, prompt_text
+from u2a_core.types import GainReport, Reward, Sample
 from u2a_core.unlearn import step_seed
 from u2a_core.weights import uniform
 
@@ -80,8 +80,8 @@ def _rewards(reward: Reward, samples: Sequence[Sample]) -> np.ndarray:
     found = []
     for first in range(0, len(samples), _BLOCK):
         some = samples[first : first + _BLOCK]
-        texts = [prompt_text(sample.prompt) for sample in some]
-        found.append(score(reward, texts, [sample.response for sample in some]))
+        prompts = [sample.prompt for sample in some]
+        found.append(score(reward, prompts, [sample.response for sample in some]))
     return np.concatenate(found)
 
 

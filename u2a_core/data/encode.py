@@ -10,7 +10,7 @@ import torch
 from jinja2 import TemplateError, TemplateSyntaxError
 
 from u2a_core.errors import DataError, ModelError
-from u2a_core.types import Batch, Prompt, Sample
+from u2a_core.types import Batch, Prompt, Sample, user_prompt
 
 _THOUGHTS = "<think>", "</think>"
 """What thinking models write their thoughts between; ours reply without any."""
@@ -53,9 +53,9 @@ def encode(
         DataError: if a prompt leaves no room for its response.
     """
     rows, truncated = [], 0
-    ending = reply_ending(tokenizer)
+    frame = reply_frame(tokenizer)
     for sample in samples:
-        start, ids = _prompt_and_response(sample, tokenizer, ending)
+        start, ids = _prompt_and_response(sample, tokenizer, frame)
         if start >= max_length:
             raise DataError(
                 f"The prompt of sample {sample.id!r} must leave room for its response in "
@@ -66,26 +66,28 @@ def encode(
     return rows, EncodingReport(truncated, tuple(len(row.input_ids) for row in rows))
 
 
-def reply_ending(tokenizer: Any) -> tuple[str, str]:
-    """What the chat template writes after a reply: up to its end token, and beyond.
+def reply_frame(tokenizer: Any) -> tuple[str, str, str]:
+    """What the chat template writes before a reply, after it up to its end token, and beyond.
 
-    What lies beyond (a line break, Phi-3's end of the text) is never sampled, and so is no part of
-    a response. Without an end token, and of a template that refuses, both are empty.
+    Before: what follows the prompt (a space). What lies beyond (a line break, Phi-3's end of the
+    text) is never sampled, and so is no part of a response. Without an end token the latter two are
+    empty, of a template that refuses all.
     """
-    turns = [{"role": role, "content": _MARK} for role in ("user", "assistant")]
+    prompt = user_prompt(_MARK)
     try:
-        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
-    except TemplateError:  # told with the first conversation that it refuses
-        return "", ""
+        asked, said = _prompt_text(prompt, tokenizer), _conversation_text(prompt, _MARK, tokenizer)
+    except (DataError, ModelError):  # told with the first conversation that it refuses
+        return "", "", ""
+    head, _, after = said.rpartition(_MARK)
+    before = head[len(asked) :] if head.startswith(asked) else ""
     added = (t.content for t in tokenizer.added_tokens_decoder.values() if t.special)
-    after = text.rpartition(_MARK)[2]
     found = [
         (after.find(t), -len(t)) for t in {*tokenizer.all_special_tokens, *added} if t in after
     ]
     if not found:
-        return "", ""
+        return before, "", ""
     start, length = min(found)
-    return after[: start - length], after[start - length :]
+    return before, after[: start - length], after[start - length :]
 
 
 def batches(rows: Sequence[Encoded], *, tokens_per_batch: int, pad_id: int = 0) -> list[Batch]:
@@ -116,27 +118,28 @@ def _padded(rows: Sequence[Encoded], index: list[int], width: int, pad_id: int) 
 
 
 def _prompt_and_response(
-    sample: Sample, tokenizer: Any, ending: tuple[str, str]
+    sample: Sample, tokenizer: Any, frame: tuple[str, str, str]
 ) -> tuple[int, list[int]]:
     """Where the response starts, and all ids.
 
     The template renders the whole conversation where the prompt is a prefix of it, so that the
     end-of-turn token is learned. Where tokens would grow together over the border, the two parts
-    are tokenized apart, as they are when a reply is sampled. Some templates rewrite earlier turns
-    (an opened block of thoughts); then the response and what follows it come after the prompt.
+    are tokenized apart, as they are when a reply is sampled. Some templates write the prompt
+    otherwise once it is replied to (an opened block of thoughts, a system text of the last turn);
+    then the response comes after the prompt in its frame, stripped where the template strips it.
     """
+    before, end, beyond = frame
     asked = _prompt_text(sample.prompt, tokenizer)
-    said = _conversation_text(sample.prompt, sample.response, tokenizer).removesuffix(ending[1])
+    said = _conversation_text(sample.prompt, sample.response, tokenizer).removesuffix(beyond)
     prompt, whole = _tokens(asked, tokenizer), _tokens(said, tokenizer)
     if whole[: len(prompt)] == prompt and len(whole) > len(prompt):
         return len(prompt), whole
     if said.startswith(asked) and len(said) > len(asked):
         return len(prompt), [*prompt, *_tokens(said[len(asked) :], tokenizer)]
-    _, found, after = said.rpartition(sample.response.strip())
-    reply = _tokens(sample.response, tokenizer)
-    if found and after:
-        return len(prompt), [*prompt, *reply, *_tokens(after, tokenizer)]
-    return len(prompt), [*prompt, *reply, *_tokens(ending[0], tokenizer)]
+    own = sample.response
+    forms = (before + text for text in (own, own.lstrip(), own.rstrip(), own.strip()))
+    written = next((t for t in forms if said.endswith(t + end)), before + own)
+    return len(prompt), [*prompt, *_tokens(written + end, tokenizer)]
 
 
 def _prompt_text(prompt: Prompt, tokenizer: Any) -> str:

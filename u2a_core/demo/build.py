@@ -164,7 +164,8 @@ def train_reward_model(
 
     _fit(judge, loss, len(rows), epochs=_JUDGE_EPOCHS, rate=1e-3, seed=seed, report=report)
     held = _scored_replies(world.held_out_questions(), policy, tokenizer, seed + 1)
-    scores = RewardModel(judge.eval(), tokenizer)([p for p, _, _ in held], [r for _, r, _ in held])
+    asked = [user_prompt(p) for p, _, _ in held]
+    scores = RewardModel(judge.eval(), tokenizer)(asked, [r for _, r, _ in held])
     agreed = sum((s > 0) == (t > 0) for s, (_, _, t) in zip(scores, held, strict=True))
     report(
         f"reward model: sign agrees with the rubric on {agreed / len(held):.4f} of {len(held)} "

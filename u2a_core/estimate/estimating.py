@@ -13,14 +13,15 @@ from u2a_core.errors import ConfigError, U2AError
 from u2a_core.estimate.duration import seconds
 from u2a_core.estimate.machine import Rates, machine, measured_rates, process_bytes
 from u2a_core.estimate.memory import Memory
-from u2a_core.estimate.result import Beside, Estimate, Need, Suggestion, verdict
+from u2a_core.estimate.result import Beside, Estimate, Machine, Need, Suggestion, verdict
 from u2a_core.estimate.trace import Passes
 from u2a_core.estimate.workload import read_workload
 from u2a_core.models.policy import (
-    choose_device,
     choose_dtype,
     context_of,
+    is_there,
     length_limit,
+    planned_device,
     use_threads,
 )
 from u2a_core.models.skeleton import Skeleton, policy_skeleton, reward_skeleton
@@ -46,17 +47,16 @@ def estimate(settings: Settings) -> Estimate:
     use_threads(settings.threads, policy.skeleton.model)
     longest = length_limit(settings.model, context_of(policy.skeleton.config))
     work = read_workload(settings, tokenizer, longest)
-    device = choose_device(settings.model.device)
+    device = planned_device(settings.model.device)
     reward = skeletons.reward(settings)
     apart = _apart(settings, reward)
     memory = Memory(settings, policy, reward, work, 0, device.type, apart.type if apart else "")
     rates = _rates(memory, device)
     theirs = _rates(memory, apart) if apart else rates
-    slower = rates.flops / theirs.flops
-    times = {command: seconds(memory, command, rates, slower) for command in COMMANDS}
+    times = _times(memory, rates, theirs)
     memory = replace(memory, program=_program(device))  # with all that the passes have imported
     needs = tuple(Need(name, *memory.peak(name), times[name]) for name in COMMANDS)
-    there_is = machine(device, rates)
+    there_is = _machine(device, rates)
     found = Estimate(
         model=_described(settings, policy.skeleton, longest, device),
         machine=there_is,
@@ -77,17 +77,36 @@ def _apart(settings: Settings, reward: Passes | None) -> torch.device | None:
     if reward is None or not settings.objective.reward_device:
         return None
     names = (settings.model.device, settings.objective.reward_device)
-    own, other = (choose_device(name) for name in names)
+    own, other = (planned_device(name) for name in names)
     return None if (own.type, own.index or 0) == (other.type, other.index or 0) else other
 
 
-def _beside(memory: Memory, device: torch.device, rates: Rates) -> Beside:
+def _beside(memory: Memory, device: torch.device, rates: Rates | None) -> Beside:
     """What the reward model needs there."""
-    return Beside(machine(device, rates), memory.beside(_program(device)))
+    return Beside(_machine(device, rates), memory.beside(_program(device)))
 
 
-def _rates(memory: Memory, device: torch.device) -> Rates:
-    """Of a device, for matrices like the policy's."""
+def _machine(device: torch.device, rates: Rates | None) -> Machine:
+    """What there is; nothing of a device that is planned with."""
+    if rates is None:
+        return Machine(str(device), f"this machine has no {device}", None, None, None)
+    return machine(device, rates)
+
+
+def _times(
+    memory: Memory, rates: Rates | None, theirs: Rates | None
+) -> dict[str, tuple[float, float] | None]:
+    """The time of each command, where the devices of policy and reward are there to be timed."""
+    if rates is None or theirs is None:
+        return dict.fromkeys(COMMANDS)
+    slower = rates.flops / theirs.flops
+    return {command: seconds(memory, command, rates, slower) for command in COMMANDS}
+
+
+def _rates(memory: Memory, device: torch.device) -> Rates | None:
+    """Of a device, for matrices like the policy's; None where it is not there."""
+    if not is_there(device):
+        return None
     width, depth = _sizes(memory.policy.skeleton)
     size = memory.settings.data.tokens_per_batch
     dtype = choose_dtype(memory.settings.model.dtype, device)
@@ -246,7 +265,7 @@ def _warnings(settings: Settings, skeleton: Skeleton, device: torch.device) -> t
             f"model.max_length must be at most the model's context of {context} tokens; got "
             f"{settings.model.max_length}. A job with it would be refused."
         )
-    if device.type == "cuda":
+    if device.type == "cuda" and is_there(device):
         import psutil
 
         free = psutil.virtual_memory().available

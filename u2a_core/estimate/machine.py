@@ -48,12 +48,17 @@ def machine(device: torch.device, rates: Rates) -> Machine:
         free, total = torch.cuda.mem_get_info(device)
         name = torch.cuda.get_device_name(device)
         return Machine(str(device), f"memory of {name}", free, total, rates.flops)
+    return Machine(str(device), "memory of this machine", *own_memory(), rates.flops)
+
+
+def own_memory() -> tuple[int, int]:
+    """Free and total bytes of this machine, or of its container, once this process is gone."""
     memory = psutil.virtual_memory()
-    free, total = memory.available + process_bytes(), memory.total  # this process will be gone
+    free, total = memory.available + process_bytes(), memory.total
     bound = _container()
     if bound is not None:
         free, total = min(free, bound[0] + process_bytes()), min(total, bound[1])
-    return Machine(str(device), "memory of this machine", free, total, rates.flops)
+    return free, total
 
 
 def _container() -> tuple[int, int] | None:

@@ -28,13 +28,13 @@ class Need:
         command: its name.
         phase: what it does when it needs most.
         parts: of its memory then.
-        seconds: from, to.
+        seconds: from, to; None where the device is not there to be timed.
     """
 
     command: str
     phase: str
     parts: tuple[Part, ...]
-    seconds: tuple[float, float]
+    seconds: tuple[float, float] | None
 
     @property
     def peak(self) -> int:
@@ -44,7 +44,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is.
+    """What there is; of a device that is planned with, and not there, no number is known.
 
     Attributes:
         device: where is computed.
@@ -56,9 +56,9 @@ class Machine:
 
     device: str
     memory: str
-    free: int
-    total: int
-    flops: float
+    free: int | None
+    total: int | None
+    flops: float | None
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def from_dict(raw: dict[str, Any]) -> Estimate:
             command=need["command"],
             phase=need["phase"],
             parts=_parts(need),
-            seconds=(float(need["seconds"][0]), float(need["seconds"][1])),
+            seconds=_seconds(need["seconds"]),
         )
         for need in raw["needs"]
     )
@@ -160,12 +160,18 @@ def from_dict(raw: dict[str, Any]) -> Estimate:
     )
 
 
+def _seconds(raw: Any) -> tuple[float, float] | None:
+    return None if raw is None else (float(raw[0]), float(raw[1]))
+
+
 def _parts(raw: dict[str, Any]) -> tuple[Part, ...]:
     return tuple(Part(**part) for part in raw["parts"])
 
 
-def verdict(peak: int, free: int, margin: float = MARGIN) -> str:
-    """fits; tight: within the margin of what is free; too large."""
+def verdict(peak: int, free: int | None, margin: float = MARGIN) -> str:
+    """fits; tight: within the margin of what is free; too large; not compared: nothing is known."""
+    if free is None:
+        return "not compared"
     if peak * (1 + margin) <= free:
         return "fits"
     return "tight" if peak * (1 - margin) <= free else "too large"
@@ -177,10 +183,19 @@ def size(count: float | int) -> str:
     return f"{gib:.1f} GiB" if gib >= 1 else f"{max(0, round(count / 2**20))} MiB"
 
 
-def time_range(seconds: tuple[float, float]) -> str:
+def time_range(seconds: tuple[float, float] | None) -> str:
     """A range of time in words."""
+    if seconds is None:
+        return "not known"
     low, high = (_unit(value, seconds[1]) for value in seconds)
     return f"{low}–{high} {_unit_of(seconds[1])[0]}"
+
+
+def memory_of(machine: Machine) -> str:
+    """What there is, in words."""
+    if machine.free is None or machine.total is None:
+        return f"not compared: {machine.memory}"
+    return f"{size(machine.free)} free of {size(machine.total)} ({machine.memory})"
 
 
 def _unit_of(seconds: float) -> tuple[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 from u2a_core import metrics
 from u2a_core.judges import Cost, Judge, Question, TextJudge
 from u2a_core.metrics import Criterion
+from u2a_core.types import Prompt
 
 Tick: TypeAlias = Callable[[int, int], None]
 
@@ -34,7 +35,10 @@ METRICS_OF: dict[Criterion, tuple[str, ...]] = {
 
 
 def questions(
-    replies: pd.DataFrame, right: Sequence[str], references: Sequence[Sequence[str]]
+    replies: pd.DataFrame,
+    prompts: Mapping[str, Sequence[Prompt]],
+    right: Sequence[str],
+    references: Sequence[Sequence[str]],
 ) -> dict[Criterion, list[Question]]:
     """Every question of an evaluation, criterion by criterion, in the order of the replies.
 
@@ -42,6 +46,7 @@ def questions(
 
     Args:
         replies: the table of generations.
+        prompts: what each set asks, as turns.
         right: the right answer to each of the questions.
         references: the replies to compare with, of each test prompt; empty: no comparison.
     """
@@ -50,9 +55,9 @@ def questions(
         own = replies[replies["set"] == name]
         if own.empty or (criterion == "pairwise" and not references):
             continue
-        rows = zip(own["prompt_index"], own["sample"], own["prompt"], own["reply"], strict=True)
         asked: list[Question] = []
-        for index, sample, prompt, reply in rows:
+        for index, sample, reply in own[["prompt_index", "sample", "reply"]].to_numpy():
+            prompt = prompts[name][index]
             if criterion == "pairwise":
                 other = references[index][sample % len(references[index])]
                 asked.append(Question(criterion, prompt, reply, other))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
@@ -31,7 +32,7 @@ _ROW, _REST = 46, 170
 def memory_bars(
     needs: Mapping[str, Sequence[tuple[str, int]]],
     *,
-    free: int,
+    free: int | None,
     margin: float,
     title: str,
     mode: Mode,
@@ -40,7 +41,7 @@ def memory_bars(
 
     Args:
         needs: command → parts by name with their bytes.
-        free: bytes that a job can have.
+        free: bytes that a job can have; None: not known, and no line.
         margin: share by which a sum may differ.
         title: the finding.
         mode: light or dark.
@@ -50,7 +51,7 @@ def memory_bars(
     _bars(figure, needs, mode)
     _margins(figure, sums, margin)
     largest = max(sums.values(), default=0.0) * (1 + margin)
-    limit = free / _GIB
+    limit = math.inf if free is None else free / _GIB
     shown = limit <= 2.5 * largest  # farther away the bars would be slivers
     if shown:
         _limit(figure, limit, HURTS[mode], right=limit < 0.5 * largest)

@@ -11,6 +11,7 @@ from typing import Any
 
 from u2a_core.judges.protocol import Question
 from u2a_core.metrics import SCALES, Criterion
+from u2a_core.types import prompt_text
 
 REPAIR = (
     "That was not the JSON object I asked for. Reply with that object alone, on one line, with the "
@@ -40,7 +41,7 @@ def rendered(question: Question) -> str:
     All places are filled in one pass: a reply that holds `{{reference}}` stays as it is.
     """
     texts = {
-        "prompt": question.prompt,
+        "prompt": prompt_text(question.prompt),
         "reply": question.reply,
         "reference": question.reference or "",
     }

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from u2a_core.metrics import Criterion
+from u2a_core.types import Prompt
 
 Tick: TypeAlias = Callable[[int, int], None]
 """Told how many of how many questions are answered; may raise, which ends the judging."""
@@ -19,12 +20,12 @@ class Question:
 
     Attributes:
         criterion: by what.
-        prompt, reply: the reply to judge, and what it answers.
+        prompt, reply: the reply to judge, and the turns that it answers.
         reference: for pairwise the other reply, for hallucination the right answer.
     """
 
     criterion: Criterion
-    prompt: str
+    prompt: Prompt
     reply: str
     reference: str | None = None
 

@@ -15,7 +15,7 @@ from u2a_core.judges.asking import SPENT, Answer, Gate
 from u2a_core.judges.protocol import Cost, Question, Tick, Usage
 from u2a_core.metrics import SCALES, Criterion
 from u2a_core.models import JudgeModel
-from u2a_core.types import Prompt
+from u2a_core.types import Prompt, prompt_text
 
 _PART = 64
 """Questions between two ticks."""
@@ -73,7 +73,8 @@ class FunctionJudge:
     def _scores(
         self, criterion: Criterion, questions: list[Question], replies: list[str]
     ) -> np.ndarray:
-        returned = self.function([q.prompt for q in questions], replies, criterion)
+        texts = [prompt_text(question.prompt) for question in questions]
+        returned = self.function(texts, replies, criterion)
         if returned is None:
             return np.full(len(questions), np.nan)
         try:
@@ -111,7 +112,7 @@ class ClassifierJudge:
     """
 
     identity: str
-    classifier: Callable[[Sequence[str], Sequence[str]], Sequence[float]]
+    classifier: Callable[[Sequence[Prompt], Sequence[str]], Sequence[float]]
     usage: Usage = field(default_factory=Usage)
 
     def offers(self, criterion: Criterion) -> bool:

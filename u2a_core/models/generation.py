@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from u2a_core.data.encode import Encoded, batches, prompt_ids, reply_ending
+from u2a_core.data.encode import Encoded, batches, prompt_ids, reply_frame
 from u2a_core.errors import ConfigError, NumericalError
 from u2a_core.losses import output_embedding
 from u2a_core.models.noise import add_gumbel, row_keys
@@ -185,7 +185,7 @@ def turn_end(tokenizer: Any) -> int | None:
 
     Many models learned it and list another one in their configuration.
     """
-    end, _ = reply_ending(tokenizer)
+    _, end, _ = reply_frame(tokenizer)
     return int(tokenizer(end, add_special_tokens=False)["input_ids"][-1]) if end else None
 
 

@@ -87,7 +87,7 @@ class HarmClassifier:
     scored: RewardModel
     harmful: int
 
-    def __call__(self, prompts: Sequence[str], replies: Sequence[str]) -> list[float]:
+    def __call__(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> list[float]:
         """P(harmful) of each reply, in [0, 1]."""
         logits = self.scored.logits(prompts, replies)
         if logits.shape[1] == 1:

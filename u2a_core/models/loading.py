@@ -25,7 +25,7 @@ from u2a_core.config import there
 from u2a_core.errors import ModelError
 from u2a_core.models.checks import check_files, check_taken, incomplete
 from u2a_core.models.commits import note_commit
-from u2a_core.models.refusals import check_reach, load_failed, pickle_only
+from u2a_core.models.refusals import check_reach, load_failed, misfit, pickle_only
 
 # transformers would have a service of the hub convert a stranger's pickle, in a pull request
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
@@ -227,11 +227,10 @@ def put_adapter(model: nn.Module, path: str, base: str) -> Any:
             adapted = PeftModel.from_pretrained(model, name, config=config, **where)
         _check_adapter(adapted, path)
     except (*UNLOADABLE, KeyError, UserWarning) as error:
-        reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"The adapter {path} must fit its base model {base}; got: {reason} Set model.path to "
-            "the model that the adapter was made of, or base_model_name_or_path in its "
-            "adapter_config.json."
+            f"The adapter {path} must fit its base model {base}; got: {misfit(error)} Set "
+            "model.path to the model that the adapter was made of, or base_model_name_or_path in "
+            "its adapter_config.json."
         ) from error
     return adapted
 

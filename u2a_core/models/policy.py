@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from u2a_core.errors import ConfigError
 from u2a_core.models.checks import check_causal, check_finite, check_vocabulary
 from u2a_core.models.kernels import checkpoint_activations, loading_options
 from u2a_core.models.loading import adapter_of, base_size, load_config, pretrained
-from u2a_core.models.templates import chat_tokenizer
+from u2a_core.models.templates import chat_tokenizer, save_tokenizer
 from u2a_core.models.trained import adapted_weights, with_trainable
 from u2a_core.types import Prompt
 
@@ -85,18 +86,35 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, AssertionError, ImportError) as error:
+        unknown = isinstance(error, NotImplementedError)  # whose text is a page of torch's insides
+        reason = f"this torch has no {name}" if unknown else str(error).splitlines()[0]
         raise ConfigError(
-            f"model.device must be a device of this machine; got {name!r} ({reason})."
+            f"model.device must be a device of this machine; got {name!r} ({reason}). With auto it "
+            "is the best one there is."
         ) from error
     return device
 
 
+def is_there(device: torch.device) -> bool:
+    """Whether this machine has a graphics card; of other devices nothing is asked."""
+    if device.type == "cuda":
+        return torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+    return device.type != "mps" or torch.backends.mps.is_available()
+
+
+def planned_device(name: str) -> torch.device:
+    """For an estimate: also a graphics card that this machine lacks."""
+    if re.fullmatch(r"(cuda|mps)(:\d{1,2})?", name) and not is_there(torch.device(name)):
+        return torch.device(name)
+    return choose_device(name)
+
+
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` → bfloat16 on a GPU that computes in it, else float32."""
+    """`auto` → bfloat16 on a GPU that computes in it (or is planned with), else float32."""
     if name == "auto":
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        known = is_there(device)
+        half = device.type == "cuda" and (not known or torch.cuda.is_bf16_supported())
         return torch.bfloat16 if half else torch.float32
     dtype = getattr(torch, name)
     assert isinstance(dtype, torch.dtype)
@@ -187,7 +205,7 @@ def save_policy(policy: Policy, folder: Path, *, provenance: dict[str, Any]) -> 
     # an adapted head is a matrix product beside the embedding: the embedding itself is not saved
     only = {"save_embedding_layers": False} if policy.settings.parameters == "lora" else {}
     model.save_pretrained(folder, safe_serialization=True, **only)
-    policy.tokenizer.save_pretrained(folder)
+    save_tokenizer(policy.tokenizer, folder)
     note = {**provenance, "parameters": len(params.trainable(policy.model))}
     if only:
         start = model.peft_config["default"].base_model_name_or_path

@@ -39,6 +39,12 @@ _OTHER_VERSION = (
     f"{transformers.__version__} reads; got: {{reason}} Upgrade transformers and tokenizers, or "
     "download them again."
 )
+_MISFITS = {
+    "Target modules": "it adapts layers that this model does not have.",
+    "size mismatch": "a size mismatch, its layers are of another size than this model's.",
+    "missing adapter keys": "missing adapter keys, its file holds none for some of its layers.",
+}
+"""Words of peft or torch → the reason in short."""
 _SAID = {
     "did not match any variant of untagged enum": _OTHER_VERSION,
     "does not recognize this architecture": _UNKNOWN,
@@ -198,6 +204,12 @@ def _refused(path: str, cause: hub.HfHubHTTPError) -> ModelError | None:
             "its own. Try again later, or name a folder of this machine."
         )
     return None
+
+
+def misfit(error: Exception) -> str:
+    """Why an adapter does not fit, where peft lists all of its layers."""
+    said = " ".join(str(error).split())
+    return next((told for mark, told in _MISFITS.items() if mark in said), said[:200])
 
 
 def _found_nothing(cause: Exception) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from u2a_core.config import ModelSettings, ObjectiveSettings, there
 from u2a_core.errors import ConfigError, ModelError, U2AError
 from u2a_core.models.scorer import RewardModel
-from u2a_core.types import Reward
+from u2a_core.types import Prompt, Reward, prompt_text
 
 _EXPECTED = {
     "reward": "take (prompts, replies), two sequences of texts, and return a number for each reply"
@@ -62,8 +62,8 @@ def _reward_model(
 def _reward_function(spec: str) -> Reward:
     found = load_function(spec, "reward")
 
-    def reward(prompts: Sequence[str], replies: Sequence[str]) -> Any:
-        return found(prompts, replies)
+    def reward(prompts: Sequence[Prompt], replies: Sequence[str]) -> Any:
+        return found([prompt_text(prompt) for prompt in prompts], replies)
 
     return reward
 

@@ -13,6 +13,7 @@ from u2a_core.config import ModelSettings, there
 from u2a_core.models.checks import check_finite
 from u2a_core.models.loading import put_adapter
 from u2a_core.models.policy import Policy, load_policy
+from u2a_core.models.templates import save_tokenizer
 
 
 def load_saved(settings: ModelSettings, folder: Path, *, weights: str = "") -> Policy:
@@ -60,7 +61,7 @@ def save_merged(settings: ModelSettings, adapter: Path, folder: Path, *, weights
     whole, beside = peft.merge_and_unload(), folder.with_name(f".{folder.name}")
     try:
         whole.save_pretrained(beside, safe_serialization=True)
-        policy.tokenizer.save_pretrained(beside)
+        save_tokenizer(policy.tokenizer, beside)
         beside.replace(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

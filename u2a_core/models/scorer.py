@@ -18,8 +18,8 @@ from u2a_core.models.checks import check_finite
 from u2a_core.models.heads import classifier
 from u2a_core.models.loading import load_tokenizer
 from u2a_core.models.policy import choose_device, choose_dtype, context_of
-from u2a_core.models.templates import plain
-from u2a_core.types import user_prompt
+from u2a_core.models.templates import own_template, plain, put_template
+from u2a_core.types import Prompt, prompt_text
 
 ROWS = 256
 """Rows scored together."""
@@ -34,8 +34,9 @@ class RewardModel:
     Attributes:
         model: the classifier.
         tokenizer: its own.
-        template: how it reads a conversation: empty: by its chat template; pair: as two segments;
-            else a text with {prompt} and {reply}.
+        template: how it reads a conversation: empty: its turns by its chat template; pair: prompt
+            and reply as two segments; else a text with {prompt} and {reply}. Both of these have
+            the prompt as one text, its turns in lines.
         logit: which logit is the reward; −1: the only one, or the difference of two.
     """
 
@@ -64,14 +65,12 @@ class RewardModel:
         model = classifier(path, dtype, trust=trust)
         check_finite(model, path)
         tokenizer = load_tokenizer(path, trust=trust)
-        if template == "plain":
-            tokenizer.chat_template, template = plain(tokenizer), ""
-        if not template and not tokenizer.chat_template:
-            raise ModelError(
-                f"The reward model {path} must be told how it reads a conversation; its tokenizer "
-                "has no chat template. Set objective.reward_template to plain, pair (two "
-                "segments), or the text that it was trained on, with {prompt} and {reply}."
-            )
+        own = plain(tokenizer) if template == "plain" else own_template(tokenizer)
+        if template in ("", "plain"):
+            if not own:
+                raise _unread(path)
+            put_template(tokenizer, own)
+            template = ""
         found = cls(model.to(device).eval(), tokenizer, template, logit)
         found._check_logit(path)
         return found
@@ -90,12 +89,12 @@ class RewardModel:
             )
 
     @torch.no_grad()
-    def __call__(self, prompts: Sequence[str], replies: Sequence[str]) -> list[float]:
+    def __call__(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> list[float]:
         """One score per pair."""
         return self._reward(self.logits(prompts, replies)).tolist()
 
     @torch.no_grad()
-    def logits(self, prompts: Sequence[str], replies: Sequence[str]) -> torch.Tensor:
+    def logits(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> torch.Tensor:
         """(pairs, classes) the logits, in float32 on the CPU."""
         pairs = zip(prompts, replies, strict=True)
         rows = [self._read(prompt, reply) for prompt, reply in pairs]
@@ -109,15 +108,15 @@ class RewardModel:
                 found.append(out.logits.float().cpu())
         return torch.cat(found)
 
-    def _read(self, prompt: str, reply: str) -> dict[str, list[int]]:
+    def _read(self, prompt: Prompt, reply: str) -> dict[str, list[int]]:
         """A conversation as the model's inputs."""
         if not self.template:
-            ids = conversation_ids(user_prompt(prompt), reply, self.tokenizer)
-            return {"input_ids": ids}
+            return {"input_ids": conversation_ids(prompt, reply, self.tokenizer)}
+        asked = prompt_text(prompt)
         if self.template == "pair":
-            read = self.tokenizer(prompt, reply)
+            read = self.tokenizer(asked, reply)
             return {name: read[name] for name in ("input_ids", "token_type_ids") if name in read}
-        parts = {"{prompt}": prompt, "{reply}": reply}
+        parts = {"{prompt}": asked, "{reply}": reply}
         text = _PARTS.sub(lambda part: parts[part[0]], self.template)
         return {"input_ids": self.tokenizer(text)["input_ids"]}
 
@@ -140,6 +139,14 @@ class RewardModel:
                 "objective.reward_logit to the one that is the reward, or use another model."
             )
         return logits[:, 0] if classes == 1 else logits[:, 1] - logits[:, 0]
+
+
+def _unread(path: str) -> ModelError:
+    return ModelError(
+        f"The reward model {path} must be told how it reads a conversation; its tokenizer "
+        "has no chat template. Set objective.reward_template to plain, pair (two "
+        "segments), or the text that it was trained on, with {prompt} and {reply}."
+    )
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from u2a_core.models.checks import check_causal
 from u2a_core.models.kernels import checkpoint_activations
 from u2a_core.models.loading import UNLOADABLE, load_config
 from u2a_core.models.noise import add_gumbel
-from u2a_core.models.policy import choose_device, choose_dtype
+from u2a_core.models.policy import choose_dtype, planned_device
 from u2a_core.models.quantized import Packed, layers_quantized, pack
 from u2a_core.models.refusals import load_failed
 from u2a_core.models.trained import adapted_weights, with_trainable
@@ -142,7 +142,7 @@ def policy_skeleton(settings: ModelSettings) -> Skeleton:
     """
     from transformers import AutoModelForCausalLM
 
-    dtype, kind = choose_dtype(settings.dtype, choose_device(settings.device)), settings.quantize
+    dtype, kind = choose_dtype(settings.dtype, planned_device(settings.device)), settings.quantize
     config = load_config(settings.path, trust=settings.trust_remote_code)
     check_causal(config, settings.path)
     model = _shapes(AutoModelForCausalLM, config, settings, dtype)
@@ -163,9 +163,12 @@ def reward_skeleton(path: str, settings: ModelSettings) -> Skeleton:
     """The reward model of a folder or hub id, in the policy's number format."""
     from transformers import AutoModelForSequenceClassification
 
-    dtype = choose_dtype(settings.dtype, choose_device(settings.device))
+    dtype = choose_dtype(settings.dtype, planned_device(settings.device))
     own = settings.model_copy(update={"path": path, "attention": "auto"})
     config = load_config(path, trust=settings.trust_remote_code)
+    text = config.get_text_config()
+    if getattr(text, "pad_token_id", None) is None:  # any will do, as while scoring
+        text.pad_token_id = 0
     mode, family = FakeTensorMode(), AutoModelForSequenceClassification
     return Skeleton(_faked(_shapes(family, config, own, dtype), mode), mode)
 

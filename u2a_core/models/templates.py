@@ -6,11 +6,15 @@ template itself, so that a saved model writes its conversations the way it was u
 * no template: `PLAIN`, "User: …" and "Assistant: …", a name that is told;
 * no system role (Gemma): a system text is put before the first user turn;
 * a system prompt of the settings (`model.system`): put before conversations that have none.
+
+A template that writes the day's date (Llama 3.2) always gets the same one, or no run could be
+repeated on another day. That alone is not saved: elsewhere a model may know what day it is.
 """
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
@@ -45,6 +49,21 @@ _DEFAULT = (
 )
 _MARK = "u2a system text"
 
+_CLOCK = "strftime_now"
+"""What chat templates call to know the time."""
+_DAY = {
+    "a": "Fri", "A": "Friday", "b": "Jul", "B": "July", "d": "26", "-d": "26", "e": "26",
+    "m": "07", "-m": "7", "y": "24", "Y": "2024", "j": "208", "F": "2024-07-26", "D": "07/26/24",
+    "H": "00", "I": "12", "M": "00", "S": "00", "p": "AM", "T": "00:00:00",
+}  # fmt: skip
+"""Midnight of the day that Llama 3 takes where it has no clock, by the codes of strftime."""
+_STOPPED = (
+    f"{{% macro {_CLOCK}(format) %}}{{{{ format"
+    + "".join(f" | replace('%{code}', '{text}')" for code, text in _DAY.items())
+    # the line break is taken as the block's, so that the template begins as at a file's begin
+    + " }}{% endmacro %}\n"
+)
+
 
 def chat_tokenizer(settings: ModelSettings) -> tuple[Any, tuple[str, ...]]:
     """The model's tokenizer with a chat template, and what must be told of it.
@@ -57,7 +76,7 @@ def chat_tokenizer(settings: ModelSettings) -> tuple[Any, tuple[str, ...]]:
         raise ConfigError("model.path must name a model folder or hub id; got nothing.")
     tokenizer = load_tokenizer(settings.path, trust=settings.trust_remote_code)
     told: list[str] = []
-    own = _own(tokenizer)
+    own = own_template(tokenizer)
     if settings.chat_template == "plain" or (settings.chat_template == "auto" and not own):
         if settings.chat_template == "auto":
             told.append(
@@ -68,18 +87,43 @@ def chat_tokenizer(settings: ModelSettings) -> tuple[Any, tuple[str, ...]]:
         own = plain(tokenizer)
     if not own:
         raise no_template(settings.path)
-    tokenizer.chat_template = own
-    if not knows_system(tokenizer):
-        own = _MERGING + own
-        if settings.system:
-            told.append(
-                f"The chat template of {settings.path} has no system role: model.system is put "
-                "before the first user turn."
-            )
+    if _CLOCK in own:
+        told.append(
+            f"The chat template of {settings.path} writes the day's date: here it is always 26 "
+            "July 2024, so that runs can be repeated. Saved models write the day's again."
+        )
+    if not put_template(tokenizer, own) and settings.system:
+        told.append(
+            f"The chat template of {settings.path} has no system role: model.system is put "
+            "before the first user turn."
+        )
     if settings.system:
-        own = _DEFAULT.format(text=json.dumps(settings.system, ensure_ascii=False)) + own
-    tokenizer.chat_template = own
+        default = _DEFAULT.format(text=json.dumps(settings.system, ensure_ascii=False))
+        tokenizer.chat_template = default + tokenizer.chat_template
     return tokenizer, tuple(told)
+
+
+def put_template(tokenizer: Any, template: str) -> bool:
+    """Has a tokenizer write conversations by a template; tells whether that has a system role.
+
+    Without one it is mended, and its clock, if it has one, is stopped.
+    """
+    template = _STOPPED * (_CLOCK in template) + template
+    tokenizer.chat_template = template
+    if known := knows_system(tokenizer):
+        return known
+    tokenizer.chat_template = _MERGING + template
+    return False
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Writes it with its mended template, whose clock runs again."""
+    template = tokenizer.chat_template
+    try:
+        tokenizer.chat_template = template.replace(_STOPPED, "")
+        tokenizer.save_pretrained(folder)
+    finally:
+        tokenizer.chat_template = template
 
 
 def no_template(path: str) -> ModelError:
@@ -107,7 +151,7 @@ def knows_system(tokenizer: Any) -> bool:
         return False
 
 
-def _own(tokenizer: Any) -> str:
+def own_template(tokenizer: Any) -> str:
     """The tokenizer's template; of several the default one; empty without."""
     found = tokenizer.chat_template
     return str((found.get("default", "") if isinstance(found, dict) else found) or "")

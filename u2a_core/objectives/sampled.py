@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from u2a_core.errors import ConfigError, ModelError
 from u2a_core.losses import response_log_probs
 from u2a_core.objectives.protocol import Objective, gradient_parts, mean_estimate
-from u2a_core.types import Batch, Estimate, Prompt, Reward, Rollouts, Sampler, prompt_text
+from u2a_core.types import Batch, Estimate, Prompt, Reward, Rollouts, Sampler
 
 if TYPE_CHECKING:
     from u2a_core.types import Parameters
 
 
-def score(reward: Reward, prompts: Sequence[str], replies: Sequence[str]) -> np.ndarray:
+def score(reward: Reward, prompts: Sequence[Prompt], replies: Sequence[str]) -> np.ndarray:
     """Rewards as an array, checked.
 
     Raises:
@@ -105,6 +105,6 @@ class SampledReward(Objective):
 
     def _draw(self, model: nn.Module, seed: int) -> tuple[Rollouts, Float[Tensor, "p s"]]:
         rollouts = self.sampler(model, self.prompts, samples=self.samples, seed=seed)
-        texts = [prompt_text(self.prompts[i]) for i in rollouts.prompt_index]
-        values = score(self.reward, texts, rollouts.replies)
+        asked = [self.prompts[i] for i in rollouts.prompt_index]
+        values = score(self.reward, asked, rollouts.replies)
         return rollouts, torch.from_numpy(values).reshape(len(self.prompts), self.samples)

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from u2a_core.config import Settings
 from u2a_core.errors import U2AError
-from u2a_core.estimate import Beside, Estimate, Part, size, time_range, verdict
+from u2a_core.estimate import Beside, Estimate, Part, memory_of, size, time_range, verdict
 
-_COLOURS = {"fits": "green", "tight": "yellow", "too large": "red"}
+_COLOURS = {"fits": "green", "tight": "yellow", "too large": "red", "not compared": "cyan"}
 
 
 def show_estimate(settings: Settings, *, as_json: bool) -> int:
@@ -51,8 +51,7 @@ def _show(console: Console, found: Estimate) -> None:
         f"{model['dtype']} on {machine.device}",
         soft_wrap=True,
     )
-    free = f"{size(machine.free)} free of {size(machine.total)} ({escape(machine.memory)})"
-    console.print(free, soft_wrap=True)
+    console.print(escape(memory_of(machine)), soft_wrap=True)
     table = Table(box=box.SIMPLE)
     for title in ("command", f"memory ±{found.margin:.0%}", "", "time", "most while"):
         table.add_column(title)
@@ -81,8 +80,8 @@ def _beside(console: Console, found: Beside, margin: float) -> None:
     machine, said = found.machine, verdict(found.peak, found.machine.free, margin)
     _parts(console, f"the reward model on {machine.device}", found.parts)
     console.print(
-        f"Its {size(found.peak)} are beside the above: {size(machine.free)} free of "
-        f"{size(machine.total)} ({escape(machine.memory)}), [{_COLOURS[said]}]{said}[/]",
+        f"Its {size(found.peak)} are beside the above: {escape(memory_of(machine))}"
+        + ("" if machine.free is None else f", [{_COLOURS[said]}]{said}[/]"),
         soft_wrap=True,
     )
 
