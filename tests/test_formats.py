@@ -209,6 +209,11 @@ def test_a_pair_without_a_shared_prompt_still_gives_its_samples(tmp_path: Path):
         ({"prompt": Q, "chosen": GOOD, "rejected": GOOD}, "chosen and rejected are identical"),
         ({"chosen": DIALOGUE + GOOD, "rejected": DIALOGUE + GOOD}, "are identical"),
         ({"prompt": Q, "chosen": GOOD, "rejected": " "}, "rejected is empty"),
+        ({"prompt": Q, "response": None}, "response is empty"),
+        ({"prompt": Q, "response": float("nan")}, "response is empty"),
+        ({"prompt": Q, "response": 7}, "response must be text, got int"),
+        ({"prompt": Q, "response": BAD, "system": ["a"]}, "system must be text, got list"),
+        ({"messages": [{"role": "system", "content": ""}]}, "messages must be a list of turns"),
         ({"chosen": DIALOGUE + GOOD, "rejected": DIALOGUE}, "content is empty"),
         ({"chosen": "Human: a", "rejected": "Human: b"}, "must end with a turn of the Assistant"),
         (safer(response_0="", id="a"), "response_0 is empty"),
@@ -234,6 +239,99 @@ def test_the_turns_before_a_reply_tell_more_than_a_text_beside_them(tmp_path: Pa
     turns = [user("Hello"), bot("Hi."), user(Q)]
     row = {"prompt": "Hello", "chosen": [*turns, bot(GOOD)], "rejected": [*turns, bot(BAD)]}
     assert held("negatives", lines(tmp_path / "x.jsonl", row)) == [(f"Hello\nHi.\n{Q}", BAD)]
+
+
+SYSTEM = "Be brief."
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": Q, "response": BAD},
+        {"question": Q, "chosen": GOOD, "rejected": BAD},
+        {"prompt": [user(Q)], "chosen": [bot(GOOD)], "rejected": [bot(BAD)]},
+        {"chosen": [user(Q), bot(GOOD)], "rejected": [user(Q), bot(BAD)]},
+        {"prompt": Q, "chosen": GOOD, "rejected": BAD, "score_chosen": 2, "score_rejected": 1},
+        {"messages": [user(Q), bot(BAD)]},
+        {"conversations": [user(Q), bot(BAD)]},
+        {"conversations": [user(Q)], "chosen": bot(GOOD), "rejected": bot(BAD)},
+        {"instruction": Q, "output": BAD},
+        {"instruction": Q, "chosen": GOOD, "rejected": BAD},
+        {"prompt": Q, "completion": BAD, "label": False},
+    ],
+    ids=" ".join,
+)
+def test_a_column_of_system_messages_comes_before_every_prompt(tmp_path: Path, row: dict):
+    file = lines(tmp_path / "x.jsonl", {"system": SYSTEM, **row})
+    assert held("negatives", file) == [(f"{SYSTEM}\n{Q}", BAD)]
+    assert held("prompts", file) == [f"{SYSTEM}\n{Q}"]
+    if "chosen" in row:
+        (pair,) = load_preferences(file)[0]
+        assert [turn.role for turn in pair.prompt] == ["system", "user"]
+    found = report("negatives", file)
+    assert (found.reads["system"], found.unread) == ("system message", ())
+
+
+def test_a_system_message_of_the_conversation_itself_comes_first(tmp_path: Path):
+    own = [{"role": "system", "content": "Cook."}, user(Q), bot(BAD)]
+    for column in ("messages", "conversations"):
+        file = lines(tmp_path / "x.jsonl", {"system": SYSTEM, column: own})
+        assert held("negatives", file) == [(f"Cook.\n{Q}", BAD)]
+
+
+def test_a_column_system_that_is_named_for_something_else_is_that(tmp_path: Path):
+    file = lines(tmp_path / "x.jsonl", {"prompt": Q, "system": BAD})
+    named = {"prompt": "prompt", "response": "system"}
+    assert held("negatives", file, columns=named) == [(Q, BAD)]
+
+
+@pytest.mark.parametrize("nothing", ["", " ", None])
+def test_an_empty_system_message_is_none(tmp_path: Path, nothing: str | None):
+    turns = [{"role": "system", "content": nothing}, user(Q), bot(BAD)]
+    for row in ({"messages": turns}, {"system": nothing, "prompt": Q, "response": BAD}):
+        assert held("negatives", lines(tmp_path / "x.jsonl", row)) == [(Q, BAD)]
+
+
+@pytest.mark.parametrize(
+    ("row", "unread"),
+    [
+        ({"prompt": Q, "response": BAD, "Label": "rude", "": 0}, ("Label", "")),
+        ({"prompt": Q, "chosen": GOOD, "rejected": BAD, "margin": 1}, ("margin",)),
+        ({"prompt": Q, "response": BAD, "is_safe": False, "harm": 1}, ("harm",)),
+        ({"conversations": [user(Q), bot(BAD)], "label": "rude"}, ("label",)),
+        ({"prompt": Q, "response": BAD, "id": "a", "kind": "b"}, ()),
+    ],
+)
+def test_columns_that_no_set_reads_are_told(tmp_path: Path, row: dict, unread: tuple):
+    file = lines(tmp_path / "x.jsonl", row)
+    assert report("negatives", file).unread == report("prompts", file).unread == unread
+
+
+def test_the_columns_that_are_not_read_stand_in_the_terminal(tmp_path: Path, u2a):
+    more = {f"column {i}": i for i in range(20)}
+    row = {"prompt": Q, "response": BAD, "": 0, **more}
+    config = tmp_path / "c.yaml"
+    config.write_text(json.dumps({"data": {"negatives": lines(tmp_path / "x.jsonl", row)}}))
+    _, out, _ = u2a("data", config=config)
+    assert "  not read: one without a name, column 0, column 1," in out
+    assert "column 10 and 9 more\n" in out
+    (told,) = json.loads(u2a("data", "--json", config=config)[1])["files"]
+    assert len(told["unread"]) == 21
+
+
+@pytest.mark.parametrize("reply", ["output", "chosen"])
+def test_an_instruction_or_its_input_may_be_empty(tmp_path: Path, reply: str):
+    rest = {"output": BAD} if reply == "output" else {"chosen": GOOD, "rejected": BAD}
+    for asked, more in (("", Q), (" ", Q), (None, Q), (Q, ""), (Q, None)):
+        row = {"instruction": asked, "input": more, **rest}
+        assert held("negatives", lines(tmp_path / "x.jsonl", row)) == [(Q, BAD)]
+        assert held("prompts", lines(tmp_path / "y.jsonl", {**row, "x": 1})) == [Q]
+        alone = lines(tmp_path / "z.jsonl", {"instruction": asked, "input": more})
+        assert held("prompts", alone) == [Q]
+    found = report(
+        "negatives", lines(tmp_path / "x.jsonl", {"instruction": "", "input": "", **rest})
+    )
+    assert found.faults[0].reason == "instruction is empty"
 
 
 def test_spoiled_letters_are_counted_and_kept(tmp_path: Path):

@@ -13,7 +13,7 @@ from functools import partial
 from typing import get_args
 
 from u2a_core.config import FormatName, Part
-from u2a_core.data import schemas
+from u2a_core.data import finetuning, schemas
 from u2a_core.data.entries import Entry, is_flag, same
 from u2a_core.data.files import Record
 from u2a_core.data.turns import dialogue
@@ -91,7 +91,11 @@ def _judged(title: str, asked: str, reply: str, read: schemas.Reads = same) -> F
     return Format(f"HaluEval, {title}", (asked, reply, verdict), entry, reads=told)
 
 
-_PAIR: Mapping[str, Part | str] = {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
+_SCORED: Mapping[str, Part | str] = {
+    "prompt": "prompt", "instruction": "prompt, if there is no other", "chosen": "chosen",
+    "rejected": "rejected", "score_chosen": "score", "score_rejected": "score",
+    "system": "system message",
+}  # fmt: skip
 _SAFER: Mapping[str, Part | str] = {
     "prompt": "prompt", "response_0": "reply", "response_1": "reply",
     "is_response_0_safe": "whether it is safe", "is_response_1_safe": "whether it is safe",
@@ -105,7 +109,9 @@ _ALPACA: Mapping[str, Part | str] = {
 }  # fmt: skip
 _TALK: Mapping[str, Part | str] = {
     "conversations": "messages", "messages": "messages", "system": "system message",
-    "label": "whether it is wanted", "kto_tag": "whether it is wanted",
+}  # fmt: skip
+_WANTED: Mapping[str, Part | str] = {
+    "label": "whether it is wanted", "kto_tag": "whether it is wanted"
 }  # fmt: skip
 FORMATS: Mapping[FormatName, Format] = {
     "pku-saferlhf": Format(
@@ -159,47 +165,49 @@ FORMATS: Mapping[FormatName, Format] = {
     ),
     "ultrafeedback-binarized": Format(
         "UltraFeedback, binarized chats with scores", ("chosen", "rejected"), schemas.scored,
-        _is_scored_chat, {**_PAIR, "score_chosen": "score", "score_rejected": "score"},
+        _is_scored_chat, _SCORED,
     ),
     "ultrafeedback-flat": Format(
         "UltraFeedback, texts with scores", ("chosen", "rejected"), schemas.scored, _is_scored,
-        {**_PAIR, "score_chosen": "score", "score_rejected": "score", "metadata": "scores"},
+        {**_SCORED, "metadata": "scores"},
     ),
     "sharegpt-dpo": Format(
         "LLaMA-Factory ShareGPT, DPO", ("conversations", "chosen", "rejected"),
-        schemas.sharegpt_dpo,
+        finetuning.sharegpt_dpo,
         reads={**_TALK, "conversations": "prompt", "chosen": "chosen", "rejected": "rejected"},
     ),
     "sharegpt-kto": Format(
-        "LLaMA-Factory ShareGPT, KTO", (), schemas.sharegpt_kto,
-        lambda record: _is_labelled(record) and _has("conversations", "messages")(record), _TALK,
+        "LLaMA-Factory ShareGPT, KTO", (), finetuning.sharegpt_kto,
+        lambda record: _is_labelled(record) and _has("conversations", "messages")(record),
+        {**_TALK, **_WANTED},
     ),
     "alpaca-dpo": Format(
-        "LLaMA-Factory Alpaca, DPO", ("instruction", "chosen", "rejected"), schemas.alpaca_dpo,
+        "LLaMA-Factory Alpaca, DPO", ("instruction", "chosen", "rejected"), finetuning.alpaca_dpo,
         reads={**_ALPACA, "chosen": "chosen", "rejected": "rejected"},
     ),
     "alpaca-kto": Format(
-        "LLaMA-Factory Alpaca, KTO", ("instruction", "output", "kto_tag"), schemas.alpaca_kto,
+        "LLaMA-Factory Alpaca, KTO", ("instruction", "output", "kto_tag"), finetuning.alpaca_kto,
         reads={**_ALPACA, "kto_tag": "whether it is wanted"},
     ),
     "trl-unpaired": Format(
-        "TRL unpaired preference", ("prompt", "completion", "label"), schemas.unpaired,
+        "TRL unpaired preference", ("prompt", "completion", "label"), finetuning.unpaired,
         _is_labelled,
-        {"prompt": "prompt", "completion": "response", "label": "whether it is wanted"},
+        {"prompt": "prompt", "completion": "response", "label": "whether it is wanted",
+         "system": "system message"},
     ),
     "trl-preference-chat": Format(
         "TRL preference, conversational", ("chosen", "rejected"), looks=_is_chat
     ),
     "trl-preference": Format("TRL preference", ("chosen", "rejected")),
     "alpaca-eval": Format(
-        "AlpacaEval", ("instruction", "output"), schemas.alpaca, _has("generator", "dataset"),
-        {"instruction": "prompt", "output": "response"},
+        "AlpacaEval", ("instruction", "output"), finetuning.alpaca, _has("generator", "dataset"),
+        _ALPACA,
     ),
     "alpaca": Format(
-        "LLaMA-Factory Alpaca", ("instruction", "output"), schemas.alpaca, reads=_ALPACA
+        "LLaMA-Factory Alpaca", ("instruction", "output"), finetuning.alpaca, reads=_ALPACA
     ),
     "sharegpt": Format(
-        "LLaMA-Factory ShareGPT", ("conversations",), schemas.sharegpt, reads=_TALK
+        "LLaMA-Factory ShareGPT", ("conversations",), finetuning.sharegpt, reads=_TALK
     ),
     "messages": Format("Chat messages", ("messages",)),
     "tofu": Format(

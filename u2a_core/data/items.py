@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
 from u2a_core.config import Part
 from u2a_core.data.columns import Kind
-from u2a_core.data.entries import Cell, Entry, Reply
+from u2a_core.data.entries import Cell, Entry, Reply, joined
 from u2a_core.data.files import Record
-from u2a_core.data.turns import LeftOut, Unusable, conversation, last_reply, split, text
-from u2a_core.types import PreferencePair, Prompt, Sample, prompt_text, user_prompt
+from u2a_core.data.turns import LeftOut, Unusable, blank, conversation, last_reply, split, text
+from u2a_core.types import Message, PreferencePair, Prompt, Sample, prompt_text, user_prompt
 
 Item: TypeAlias = Sample | PreferencePair | Prompt
+
+SYSTEM = "system"
+"""A column of system messages, in files of usual columns."""
 
 
 def by_columns(record: Record, kind: Kind, parts: Mapping[Part, str]) -> Entry:
@@ -23,6 +27,13 @@ def by_columns(record: Record, kind: Kind, parts: Mapping[Part, str]) -> Entry:
     Raises:
         Unusable: if it lacks what the kind needs.
     """
+    found = _by_columns(record, kind, parts)
+    if SYSTEM not in record or SYSTEM in parts.values():
+        return found
+    return replace(found, system=record[SYSTEM])
+
+
+def _by_columns(record: Record, kind: Kind, parts: Mapping[Part, str]) -> Entry:
     if kind == "pairs":
         if "chosen" not in parts or "rejected" not in parts:
             raise Unusable("has no columns chosen and rejected")
@@ -60,10 +71,7 @@ def _cell(record: Record, parts: Mapping[Part, str]) -> Cell:
     column = parts.get("prompt")
     if column is None:
         return None
-    asked, extra = record[column], record.get("input") if column == "instruction" else None
-    both = isinstance(asked, str) and asked.strip() and isinstance(extra, str) and extra.strip()
-    # an empty prompt is told from one that there is no column for
-    return f"{asked}\n{extra}" if both else "" if asked is None else asked
+    return joined(record[column], record.get("input") if column == "instruction" else None)
 
 
 def items(
@@ -136,6 +144,17 @@ def _prompt(entry: Entry, reply: Cell) -> Prompt:
 
     A text beside a conversation of several turns is one of these, so that the turns tell more.
     """
+    return _led(entry, _asked(entry, reply))
+
+
+def _led(entry: Entry, turns: Prompt) -> Prompt:
+    """The turns after the record's system message, unless they begin with one of their own."""
+    if blank(entry.system) or turns[0].role == SYSTEM:
+        return turns
+    return (Message("system", text(entry.system, SYSTEM)), *turns)
+
+
+def _asked(entry: Entry, reply: Cell) -> Prompt:
     before = split(reply)[0] if isinstance(reply, list) and len(reply) > 1 else ()
     asked = entry.prompt
     if before and (not asked or (isinstance(asked, str) and len(before) > 1)):
@@ -146,6 +165,11 @@ def _prompt(entry: Entry, reply: Cell) -> Prompt:
 
 
 def _prompt_alone(entry: Entry) -> Prompt:
+    return _led(entry, _asked_before(entry))
+
+
+def _asked_before(entry: Entry) -> Prompt:
+    """What is asked, without regard to a reply."""
     if entry.prompt is not None:
         return _turns(entry.prompt, entry.asked)
     if not (known := (*entry.good, *entry.bad)):

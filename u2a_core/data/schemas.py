@@ -15,7 +15,8 @@ from u2a_core.data.turns import Unusable, dialogue
 
 Reads: TypeAlias = Callable[[Cell], Cell]
 """Makes a prompt of a cell."""
-_NO_PAIRS: Mapping[Kind, str] = {"pairs": "holds one reply, no pair"}
+NO_PAIRS: Mapping[Kind, str] = {"pairs": "holds one reply, no pair"}
+"""Why a record with one reply gives no pair."""
 
 
 def pku_saferlhf(record: Record, by: str = "safer_response_id") -> Entry:
@@ -64,12 +65,12 @@ def _harms(record: Record, i: int) -> str:
 def beavertails(record: Record) -> Entry:
     """One reply that is safe or not."""
     reply = Reply(record["response"], "response", kind=true_of(record.get("category")))
-    return _marked(record["prompt"], reply, flag(record["is_safe"]), "is_safe")
+    return marked(record["prompt"], reply, flag(record["is_safe"]), "is_safe")
 
 
 def halueval(record: Record, *, asked: str, right: str, wrong: str, read: Reads = same) -> Entry:
     """A right and a hallucinated reply; the knowledge beside them is no part of the prompt."""
-    return _preferred(record, right, wrong, prompt=read(record[asked]), asked=asked)
+    return preferred(record, right, wrong, prompt=read(record[asked]), asked=asked)
 
 
 def halueval_judged(record: Record, *, asked: str, answered: str, read: Reads = same) -> Entry:
@@ -77,7 +78,7 @@ def halueval_judged(record: Record, *, asked: str, answered: str, read: Reads = 
     wrong = flag(record["hallucination"])
     good = None if wrong is None else not wrong
     reply = Reply(record[answered], answered)
-    return _marked(read(record[asked]), reply, good, "hallucination", asked=asked)
+    return marked(read(record[asked]), reply, good, "hallucination", asked=asked)
 
 
 def summary_of(document: Cell) -> Cell:
@@ -153,7 +154,7 @@ def affirmative(value: Cell) -> bool:
 
 def hh_rlhf(record: Record) -> Entry:
     """Two whole dialogues as texts, apart in the last reply."""
-    return _preferred(record, turns=_answered)
+    return preferred(record, turns=_answered)
 
 
 def _answered(cell: Cell) -> list[dict[str, str]]:
@@ -165,7 +166,7 @@ def _answered(cell: Cell) -> list[dict[str, str]]:
 
 def scored(record: Record) -> Entry:
     """A chosen and a rejected reply with a score each; a tie says of neither that it is better."""
-    entry = _preferred(record, prompt=first_of(record, "prompt", "instruction"))
+    entry = preferred(record, prompt=first_of(record, "prompt", "instruction"))
     better, worse = scores(record)
     if better is None or worse is None or better > worse:
         return entry
@@ -187,61 +188,6 @@ def scores(record: Record) -> tuple[float | None, float | None]:
     return better, worse
 
 
-def unpaired(record: Record) -> Entry:
-    """A reply with a label, true where it is wanted."""
-    reply = Reply(record["completion"], "completion")
-    return _marked(record["prompt"], reply, flag(record["label"]), "label")
-
-
-def alpaca(record: Record) -> Entry:
-    """Instruction and input, after a system message and earlier turns where there are some."""
-    reply = Reply(record["output"], "output")
-    return Entry(alpaca_prompt(record), (reply,), (reply,), asked="instruction", without=_NO_PAIRS)
-
-
-def alpaca_dpo(record: Record) -> Entry:
-    """The same prompt with a chosen and a rejected reply."""
-    return _preferred(record, prompt=alpaca_prompt(record), asked="instruction")
-
-
-def alpaca_kto(record: Record) -> Entry:
-    """The same prompt with a reply that is wanted, or not."""
-    reply, good = Reply(record["output"], "output"), flag(record["kto_tag"])
-    return _marked(alpaca_prompt(record), reply, good, "kto_tag", asked="instruction")
-
-
-def alpaca_prompt(record: Record) -> Cell:
-    """Instruction and input as a text; the turns of a conversation where more is before them."""
-    asked, extra = record["instruction"], record.get("input")
-    if isinstance(asked, str) and isinstance(extra, str) and extra.strip():
-        asked = f"{asked}\n{extra}"
-    before = _system(record)
-    history = record.get("history") or []
-    for turn in history if isinstance(history, list) else [history]:
-        if not isinstance(turn, list | tuple) or len(turn) != 2:
-            raise Unusable("history must hold pairs of an instruction and a reply")
-        before += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
-    return [*before, {"role": "user", "content": asked}] if before else asked
-
-
-def sharegpt_dpo(record: Record) -> Entry:
-    """A conversation up to the user's turn, and two replies to it."""
-    return _preferred(record, prompt=_conversation(record), asked="conversations")
-
-
-def sharegpt_kto(record: Record) -> Entry:
-    """A whole conversation whose last reply is wanted, or not."""
-    tag = "kto_tag" if "kto_tag" in record else "label"
-    reply = Reply(_conversation(record), "conversations")
-    return _marked(None, reply, flag(record.get(tag)), tag)
-
-
-def sharegpt(record: Record) -> Entry:
-    """A whole conversation."""
-    reply = Reply(_conversation(record), "conversations")
-    return Entry(None, (reply,), (reply,), without=_NO_PAIRS)
-
-
 def tofu(record: Record) -> Entry:
     """A question and its answer; perturbed answers are worse ones."""
     wrong = record.get("perturbed_answer")
@@ -255,21 +201,10 @@ def tofu(record: Record) -> Entry:
 def muse(record: Record) -> Entry:
     """The beginning of a text, and how it goes on."""
     reply = Reply(record["gt"], "gt")
-    return Entry(record["prompt"], (reply,), (reply,), without=_NO_PAIRS)
+    return Entry(record["prompt"], (reply,), (reply,), without=NO_PAIRS)
 
 
-def _conversation(record: Record) -> Cell:
-    turns = first_of(record, "conversations", "messages")
-    return [*_system(record), *turns] if isinstance(turns, list) else turns
-
-
-def _system(record: Record) -> list[dict[str, Cell]]:
-    told = record.get("system")
-    given = isinstance(told, str) and told.strip()
-    return [{"role": "system", "content": told}] if given else []
-
-
-def _preferred(
+def preferred(
     record: Record,
     chosen: str = "chosen",
     rejected: str = "rejected",
@@ -283,7 +218,7 @@ def _preferred(
     return Entry(prompt, (worse,), (better,), ((better, worse),), asked, turns=turns)
 
 
-def _marked(
+def marked(
     prompt: Cell, reply: Reply, good: bool | None, column: str, asked: str = "prompt"
 ) -> Entry:
     """A reply that is marked as good or bad."""
@@ -294,6 +229,6 @@ def _marked(
         bad=() if good else (reply,),
         good=(reply,) if good else (),
         asked=asked,
-        without={**_NO_PAIRS, "rejected": f"the reply is a good one by {column}",
+        without={**NO_PAIRS, "rejected": f"the reply is a good one by {column}",
                  "chosen": f"the reply is a bad one by {column}"},
     )  # fmt: skip

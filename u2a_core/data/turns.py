@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -44,7 +45,10 @@ def conversation(value: Any) -> tuple[Message, ...]:
     """The turns of a conversation."""
     if not isinstance(value, list) or not value:
         raise Unusable("messages must be a list of turns")
-    return tuple(_message(turn) for turn in value)
+    turns = tuple(_message(turn) for turn in value if not _says_nothing(turn))
+    if not turns:
+        raise Unusable("messages must be a list of turns")
+    return turns
 
 
 def dialogue(value: Any) -> list[dict[str, str]]:
@@ -63,6 +67,13 @@ def dialogue(value: Any) -> list[dict[str, str]]:
     return turns
 
 
+def _says_nothing(turn: Any) -> bool:
+    """Whether it is an empty system message, which tools write where there is none."""
+    if not isinstance(turn, Mapping) or turn.get("role", turn.get("from")) != "system":
+        return False
+    return blank(turn.get("content", turn.get("value")))
+
+
 def _message(turn: Any) -> Message:
     if not isinstance(turn, Mapping):
         raise Unusable("a turn must have role and content")
@@ -78,12 +89,19 @@ def _message(turn: Any) -> Message:
     raise Unusable(f"a turn's role must be system, user or assistant, got {role!r}")
 
 
+def blank(value: Any) -> bool:
+    """Whether a cell holds nothing, as a table without a value there gives it."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def text(value: Any, column: str) -> str:
     """A cell that must hold text."""
+    if blank(value):
+        raise Unusable(f"{column} is empty")
     if not isinstance(value, str):
         raise Unusable(f"{column} must be text, got {type(value).__name__}")
-    if not value.strip():
-        raise Unusable(f"{column} is empty")
     try:
         value.encode()
     except UnicodeEncodeError:
