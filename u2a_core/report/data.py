@@ -61,7 +61,7 @@ def show_data(settings: Settings, options: DataOptions) -> int:
         }
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
     else:
-        _show(Console(), found, shown, truth)
+        _show(Console(emoji=False), found, shown, truth)
     return 2 if truth or any(report.error for report in found.files) else 0
 
 
