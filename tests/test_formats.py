@@ -207,7 +207,10 @@ def test_a_pair_without_a_shared_prompt_still_gives_its_samples(tmp_path: Path):
     ("row", "reason"),
     [
         ({"prompt": Q, "chosen": GOOD, "rejected": GOOD}, "chosen and rejected are identical"),
+        ({"prompt": Q, "chosen": GOOD, "rejected": f"{GOOD} "}, "are identical"),
         ({"chosen": DIALOGUE + GOOD, "rejected": DIALOGUE + GOOD}, "are identical"),
+        ({"prompt": DIALOGUE, "chosen": GOOD, "rejected": f" {GOOD}"}, "are identical"),
+        ({"prompt": DIALOGUE, "chosen": GOOD, "rejected": " "}, "rejected is empty"),
         ({"prompt": Q, "chosen": GOOD, "rejected": " "}, "rejected is empty"),
         ({"prompt": Q, "response": None}, "response is empty"),
         ({"prompt": Q, "response": float("nan")}, "response is empty"),
@@ -359,12 +362,23 @@ def test_a_file_under_a_wrong_name_with_a_mark_and_odd_headers_is_told(tmp_path:
     assert "headers swapped" in " ".join(swapped.notes)
 
 
-@pytest.mark.parametrize("comma", [",", ";", "\t"])
+@pytest.mark.parametrize("comma", [",", ";", "\t", "|"])
 def test_tables_of_other_commas_are_read(tmp_path: Path, comma: str):
     file = tmp_path / "x.csv"
     file.write_text(f'\n\n"prompt"{comma}response\n"a, b; c"{comma}"d\ne"\nf{comma}g\n')
     found = load_negatives(file).samples
     assert [(prompt_text(s.prompt), s.response) for s in found] == [("a, b; c", "d\ne"), ("f", "g")]
+
+
+@pytest.mark.parametrize("told", ["sep=;", '"sep=;"', "sep=;\r", "sep=,"])
+def test_a_first_line_that_names_the_comma_is_no_header(tmp_path: Path, told: str):
+    file = tmp_path / "x.csv"
+    rows = ["prompt,response", "Hi?,a", 'Ho?,"b,c;d"', "x"]
+    text = "\n".join([told, *rows]) + "\n"
+    file.write_text(text if "," in told else text.replace("?,", "?;").replace("t,r", "t;r"))
+    found = load_negatives(file, on_fault="skip")
+    assert [sample.response for sample in found.samples] == ["a", "b,c;d"]
+    assert [fault.line for fault in found.faults] == [5]
 
 
 OPEN = {

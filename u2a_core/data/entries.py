@@ -50,6 +50,7 @@ class Entry:
         without: kind → why the record gives no item of it, by a rule of its format.
         turns: reads a cell of a reply; of most formats it is the cell itself.
         system: a message before all turns; None or blank: there is none.
+        judged: whether each reply is good or bad by a verdict of its own, not beside another reply.
     """
 
     prompt: Cell = None
@@ -60,6 +61,7 @@ class Entry:
     without: Mapping[Kind, str] = field(default_factory=dict)
     turns: Callable[[Cell], Cell] = same
     system: Cell = None
+    judged: bool = False
 
 
 def first_of(record: Record, *columns: str) -> Cell:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from u2a_core.data.entries import Cell, Entry, Reply, first_of, flag, joined
 from u2a_core.data.files import Record
-from u2a_core.data.schemas import NO_PAIRS, marked, preferred
-from u2a_core.data.turns import Unusable
+from u2a_core.data.schemas import NO_PAIRS, marked, preferred, stripped
+from u2a_core.data.turns import Unusable, is_unanswered, unanswered
 
 
 def unpaired(record: Record) -> Entry:
     """A reply with a label, true where it is wanted."""
-    reply = Reply(record["completion"], "completion")
-    return marked(record["prompt"], reply, flag(record["label"]), "label")
+    asked, said = record["prompt"], record["completion"]
+    if is_unanswered(asked):
+        asked, said = unanswered(asked), stripped(said)
+    return marked(asked, Reply(said, "completion"), flag(record["label"]), "label")
 
 
 def alpaca(record: Record) -> Entry:

@@ -16,7 +16,7 @@ from u2a_core.config import FormatName, Part
 from u2a_core.data import finetuning, schemas
 from u2a_core.data.entries import Entry, is_flag, same
 from u2a_core.data.files import Record
-from u2a_core.data.turns import dialogue
+from u2a_core.data.turns import dialogue, is_unanswered
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,10 @@ def _is_dialogue(record: Record) -> bool:
         isinstance(record[side], str) and record[side].lstrip().startswith("Human:")
         for side in ("chosen", "rejected")
     )
+
+
+def _is_unanswered(record: Record) -> bool:
+    return is_unanswered(record["prompt"]) and not _is_labelled(record)
 
 
 def _is_scored(record: Record) -> bool:
@@ -128,7 +132,7 @@ FORMATS: Mapping[FormatName, Format] = {
     "beavertails": Format(
         "BeaverTails", ("prompt", "response", "is_safe"), schemas.beavertails,
         reads={"prompt": "prompt", "response": "response", "category": "kind",
-               "is_safe": "whether it is safe"},
+               "harm_category": "kind", "is_safe": "whether it is safe"},
     ),
     "halueval-qa": _halueval("questions", "question", "answer"),
     "halueval-dialogue": _halueval("dialogues", "dialogue_history", "response", dialogue),
@@ -162,6 +166,12 @@ FORMATS: Mapping[FormatName, Format] = {
     "hh-rlhf": Format(
         "HH-RLHF dialogues", ("chosen", "rejected"), schemas.hh_rlhf, _is_dialogue,
         {"chosen": "chosen", "rejected": "rejected"},
+    ),
+    "hh-rlhf-prompt": Format(
+        "HH-RLHF dialogues that are asked to go on", ("prompt",), schemas.hh_prompt,
+        _is_unanswered,
+        {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected",
+         **dict.fromkeys(("response", "completion"), "response, if there is no pair")},
     ),
     "ultrafeedback-binarized": Format(
         "UltraFeedback, binarized chats with scores", ("chosen", "rejected"), schemas.scored,

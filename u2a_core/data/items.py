@@ -120,7 +120,7 @@ def _sample(entry: Entry, reply: Reply, key: Cell, group: Cell) -> Sample:
 def _pair(entry: Entry, better: Reply, worse: Reply) -> PreferencePair:
     cells = [entry.turns(reply.cell) for reply in (better, worse)]
     chosen, rejected = last_reply(cells[0], better.column), last_reply(cells[1], worse.column)
-    if chosen == rejected:
+    if chosen.strip() == rejected.strip():
         raise Unusable("chosen and rejected are identical")
     prompt, other = (_prompt(entry, cell) for cell in cells)
     if prompt != other:
@@ -131,12 +131,12 @@ def _pair(entry: Entry, better: Reply, worse: Reply) -> PreferencePair:
 def _same(entry: Entry, better: Reply, worse: Reply) -> bool:
     """Whether both replies of a pair say the same, so that neither is the worse one."""
     if isinstance(better.cell, str) and isinstance(worse.cell, str):
-        return bool(better.cell == worse.cell)
+        return better.cell.strip() == worse.cell.strip()
     try:
         chosen, rejected = (last_reply(entry.turns(r.cell), r.column) for r in (better, worse))
     except Unusable:
         return False
-    return chosen == rejected
+    return chosen.strip() == rejected.strip()
 
 
 def _prompt(entry: Entry, reply: Cell) -> Prompt:

@@ -208,7 +208,7 @@ def _text_lines(file: Path) -> Iterator[Numbered]:
 
 
 def _table(file: Path) -> Iterator[Numbered | Fault]:
-    """CSV with a header; cells are parted by commas, or by tabs or semicolons in its header."""
+    """CSV with a header; cells are parted as `delimited` says."""
     found = False
     with opened(file) as raw:
         if b"\x00" in raw.read(CHUNK):

@@ -11,12 +11,13 @@ from typing import TypeAlias
 from u2a_core.data.columns import Kind
 from u2a_core.data.entries import Cell, Entry, Reply, first_of, flag, number, same, true_of
 from u2a_core.data.files import Record
-from u2a_core.data.turns import Unusable, dialogue
+from u2a_core.data.turns import Unusable, dialogue, unanswered
 
 Reads: TypeAlias = Callable[[Cell], Cell]
 """Makes a prompt of a cell."""
 NO_PAIRS: Mapping[Kind, str] = {"pairs": "holds one reply, no pair"}
 """Why a record with one reply gives no pair."""
+_NO_REPLY = "holds a prompt, no reply"
 
 
 def pku_saferlhf(record: Record, by: str = "safer_response_id") -> Entry:
@@ -43,6 +44,7 @@ def pku_saferlhf(record: Record, by: str = "safer_response_id") -> Entry:
         good=tuple(reply for reply, verdict in zip(replies, safe, strict=True) if verdict),
         pairs=pairs,
         without=without,
+        judged=True,
     )
 
 
@@ -64,7 +66,8 @@ def _harms(record: Record, i: int) -> str:
 
 def beavertails(record: Record) -> Entry:
     """One reply that is safe or not."""
-    reply = Reply(record["response"], "response", kind=true_of(record.get("category")))
+    harms = first_of(record, "category", "harm_category")
+    reply = Reply(record["response"], "response", kind=true_of(harms))
     return marked(record["prompt"], reply, flag(record["is_safe"]), "is_safe")
 
 
@@ -157,6 +160,23 @@ def hh_rlhf(record: Record) -> Entry:
     return preferred(record, turns=_answered)
 
 
+def hh_prompt(record: Record) -> Entry:
+    """A dialogue up to the Assistant's turn, with two replies to it, or one, or none."""
+    turns = unanswered(record["prompt"])
+    if "chosen" in record and "rejected" in record:
+        return preferred(record, prompt=turns, turns=stripped)
+    column = next((name for name in ("response", "completion") if name in record), "")
+    if not column:
+        return Entry(turns, without=dict.fromkeys(("rejected", "chosen", "pairs"), _NO_REPLY))
+    reply = Reply(record[column], column)
+    return Entry(turns, (reply,), (reply,), without=NO_PAIRS, turns=stripped)
+
+
+def stripped(cell: Cell) -> Cell:
+    """A text without the white space around it, which belonged to the dialogue."""
+    return cell.strip() if isinstance(cell, str) else cell
+
+
 def _answered(cell: Cell) -> list[dict[str, str]]:
     turns = dialogue(cell)
     if turns[-1]["role"] != "assistant":
@@ -231,4 +251,5 @@ def marked(
         asked=asked,
         without={**NO_PAIRS, "rejected": f"the reply is a good one by {column}",
                  "chosen": f"the reply is a bad one by {column}"},
+        judged=True,
     )  # fmt: skip

@@ -14,6 +14,7 @@ _SPEAKERS = re.compile(
     r"(?:^|\n\n)(Human|Assistant):[ \t]?|(?:^|(?<=\s))\[(Human|Assistant)\]:[ \t]?"
 )
 """Who speaks in a dialogue that is one text: as in HH-RLHF, and as in HaluEval."""
+_UNANSWERED = re.compile(r"Human:.*\n\nAssistant:", re.DOTALL)
 
 
 class Unusable(Exception):  # noqa: N818 - caught while loading, never seen outside
@@ -48,6 +49,19 @@ def conversation(value: Any) -> tuple[Message, ...]:
     turns = tuple(_message(turn) for turn in value if not _says_nothing(turn))
     if not turns:
         raise Unusable("messages must be a list of turns")
+    return turns
+
+
+def is_unanswered(value: Any) -> bool:
+    """Whether a text is a dialogue as in HH-RLHF up to the Assistant's turn."""
+    return isinstance(value, str) and bool(_UNANSWERED.fullmatch(value.strip()))
+
+
+def unanswered(value: Any) -> list[dict[str, str]]:
+    """The turns of such a dialogue up to the Human's last one."""
+    turns = dialogue(value.strip() if isinstance(value, str) else value)
+    if not turns[-1]["content"]:
+        del turns[-1]
     return turns
 
 
