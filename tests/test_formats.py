@@ -337,6 +337,36 @@ def test_an_instruction_or_its_input_may_be_empty(tmp_path: Path, reply: str):
     assert found.faults[0].reason == "instruction is empty"
 
 
+def judged(reply: str, safe: bool) -> dict[str, Any]:
+    return {"prompt": Q, "response": reply, "category": {}, "is_safe": safe}
+
+
+@pytest.mark.parametrize(("role", "own", "other"), [("negatives", 1, 3), ("retain", 3, 1)])
+def test_a_reply_that_is_marked_as_good_and_as_bad_is_kept_and_told_once(
+    tmp_path: Path, role: str, own: int, other: int
+):
+    rows = [judged(BAD, False), judged(GOOD, True), judged(BAD, True), judged(BAD, False),
+            judged(BAD, True), judged("", True), judged("No.", False)]  # fmt: skip
+    found = report(role, lines(tmp_path / "x.jsonl", *rows))
+    assert (found.usable, found.odd) == ({"negatives": 2, "retain": 3}[role], 1)
+    (told,) = [reason for reason in found.reasons if reason.outcome == "kept"]
+    assert (told.records, told.line) == (1, own)
+    assert "elsewhere in the file, too" in told.reason
+    kept: list[Any] = []
+    settings = parse_settings({"data": {role: str(tmp_path / "x.jsonl")}}, source="here").data
+    inspect_data(settings, remarks=lambda name, _, remark: kept.append((name, remark)))
+    (remark,) = [r for name, r in kept if name == role and r.outcome == "kept"]
+    assert remark.reason.endswith(f"(line {other})")
+
+
+def test_verdicts_on_both_replies_of_pairs_may_contradict_each_other(tmp_path: Path):
+    rows = [safer(), safer(response_0=GOOD, response_1="Gladly.")]  # the better one is worse there
+    found = report("negatives", lines(tmp_path / "x.jsonl", *rows))
+    assert (found.usable, found.odd) == (2, 1)
+    ranked = [{"prompt": Q, "chosen": a, "rejected": b} for a, b in ((GOOD, BAD), (BAD, "No."))]
+    assert report("negatives", lines(tmp_path / "y.jsonl", *ranked)).odd == 0
+
+
 def test_spoiled_letters_are_counted_and_kept(tmp_path: Path):
     texts = ["It isn\u2019t.", "It isn\u00e2\u20ac\u2122t.", "Caf\u00c3\u00a9.", "Lost: \ufffd.",
              "\u00c9t\u00e9 \u00abX\u00bb, Spa\u00df\u201d, N\u00c3O"]  # fmt: skip

@@ -39,7 +39,7 @@ class DataReport:
         faults, faulty: what cannot be used: the first ones, and the count of all.
         repeated, duplicates: exact repetitions: the first ones, and the count of all.
         left_out: records that give nothing to the set by a rule of their format.
-        odd: records that are used though their texts look spoiled.
+        odd: records that are used though their texts look spoiled, or their verdicts contradict.
         reasons: why all of these, counted.
         sha256: of negatives, the identity of the set: what runs and pages know it by.
         format, title: what the file was read as; empty: by the names of its columns.

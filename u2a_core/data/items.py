@@ -92,7 +92,7 @@ def items(
         todo = [partial(_pair, entry, *pair) for pair in entry.pairs]
     else:
         replies = entry.bad if kind == "rejected" else entry.good
-        todo = [partial(_sample, entry, reply, key, group) for reply in replies]
+        todo = [partial(sample_of, entry, reply, key, group) for reply in replies]
     if not todo:
         yield LeftOut(entry.without.get(kind, "gives nothing to this set"))
     for make in todo:
@@ -102,7 +102,12 @@ def items(
             yield reason
 
 
-def _sample(entry: Entry, reply: Reply, key: Cell, group: Cell) -> Sample:
+def sample_of(entry: Entry, reply: Reply, key: Cell = None, group: Cell = None) -> Sample:
+    """A reply with what it answers.
+
+    Raises:
+        Unusable: if something is missing.
+    """
     if len(entry.pairs) == 1 and _same(entry, *entry.pairs[0]):
         raise Unusable("chosen and rejected are identical")
     cell = entry.turns(reply.cell)

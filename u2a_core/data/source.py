@@ -18,6 +18,7 @@ from u2a_core.data.items import SYSTEM, Item, by_columns, items
 from u2a_core.data.reading import Numbered, stream_records
 from u2a_core.data.spoiled import spoiled
 from u2a_core.data.turns import LeftOut, Unusable
+from u2a_core.data.verdicts import Verdicts
 from u2a_core.errors import DataError
 from u2a_core.types import Fault, PreferencePair, Sample
 
@@ -74,6 +75,7 @@ class Source:
         self.format = self._format((named or {}).get("format"), records)
         self.columns: dict[str, None] = {}
         self.records = 0
+        self._verdicts = Verdicts(kind)
         self._events = chain(begun, stream.events)
 
     def _format(self, asked: str | None, records: Sequence[Record]) -> FormatName | None:
@@ -128,6 +130,8 @@ class Source:
             yield line, found
             if odd := _odd(found):
                 yield Remark(line, "kept", odd, told(record))
+        for own, reason in self._verdicts.against(line, entry):
+            yield Remark(own, "kept", reason, told(record))
 
     def _entry(self, record: Record) -> tuple[Entry, object, object]:
         """The record by its meaning, its own id and kind.
