@@ -130,8 +130,8 @@ class Source:
             yield line, found
             if odd := _odd(found):
                 yield Remark(line, "kept", odd, told(record))
-        for own, reason in self._verdicts.against(line, entry):
-            yield Remark(own, "kept", reason, told(record))
+        for own, against in self._verdicts.against(line, entry):
+            yield Remark(own, "kept", against, told(record))
 
     def _entry(self, record: Record) -> tuple[Entry, object, object]:
         """The record by its meaning, its own id and kind.

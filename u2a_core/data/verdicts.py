@@ -37,5 +37,6 @@ class Verdicts:
                 self._lines[good].setdefault(key, line)
                 if new and key in self._lines[not good]:
                     other = "bad" if ours else "good"
-                    told = f"the reply is marked as {other} elsewhere in the file, too; kept as it stands"
-                    yield self._lines[ours][key], f"{told} (line {self._lines[not ours][key]})"
+                    told = f"the reply is marked as {other} elsewhere in the file, too; kept as "
+                    told += f"it stands (line {self._lines[not ours][key]})"
+                    yield self._lines[ours][key], told
