@@ -11,7 +11,7 @@ from app import access, parts
 from app.checking import Check, Failure, State, read
 from u2a_core import figures
 from u2a_core.config import Settings
-from u2a_core.estimate import Estimate, Suggestion, size, time_range, verdict
+from u2a_core.estimate import Beside, Estimate, Suggestion, size, time_range, verdict
 
 NAMES = {"gains": "Gains", "unlearn": "Unlearn", "reweight": "U2A"}
 TELLING = {"fits": st.success, "tight": st.warning, "too large": st.error}
@@ -142,6 +142,8 @@ def _result(found: Estimate, when: str, apply: Apply | None) -> None:
         for need in found.needs
     ]
     st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Memory and time of each job")
+    if found.beside is not None:
+        _beside(found.beside, found.margin)
     _suggested(found, apply)
     for text in found.warnings:
         st.warning(parts.plain(text))
@@ -162,6 +164,16 @@ def _verdict(found: Estimate) -> None:
         "too large": f"It does not fit. {needs}; {free} are free. See below what saves memory.",
     }
     TELLING[said](texts[said])
+
+
+def _beside(found: Beside, margin: float) -> None:
+    """What the reward model needs on its own device, which the bars do not count."""
+    machine = found.machine
+    said = verdict(found.peak, machine.free, margin)
+    TELLING[said](
+        f"The reward model computes on {machine.device}, beside the above: {size(found.peak)} "
+        f"(±{margin:.0%}), {said}; {size(machine.free)} are free there."
+    )
 
 
 def _finding(found: Estimate) -> str:

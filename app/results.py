@@ -64,6 +64,8 @@ def _evaluations(runs: list[Run], chosen: Run) -> list[Run]:
             faults[parts.workspace().identify(run)] = why
             continue
         settings = run.settings()
+        if settings.evaluation.endpoint:  # of whatever it serves, which no run can tell
+            continue
         target = settings.evaluation.target
         original = not target and settings.model == ours.model and settings.data == ours.data
         if original or target in paths:

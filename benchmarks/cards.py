@@ -30,7 +30,7 @@ CARDS = {"24 GB": 24, "48 GB": 48, "80 GB": 80, "141 GB": 140}
 """GiB of a card, by its name."""
 CONTEXT = 1
 """GiB that the driver and the libraries take before a model is there."""
-LENGTH, RANKS, DEPTHS = 512, (8, 32), (4, 8)
+LENGTH, DEPTHS = 512, (4, 8)
 
 MODELS: dict[str, dict[str, object]] = {
     "LLaMA2-7B": {
@@ -52,18 +52,46 @@ MODELS: dict[str, dict[str, object]] = {
 
 
 @dataclass(frozen=True)
+class Way:
+    """How a model is held and trained.
+
+    Attributes:
+        rank: of the LoRA adapter.
+        space: what slopes see.
+        base: how its weights are held: none, 4bit.
+        again: whether activations are computed again.
+    """
+
+    rank: int
+    space: str = "adapter"
+    base: str = "none"
+    again: bool = False
+
+    @property
+    def cells(self) -> list[str]:
+        """In the table."""
+        base = {"none": "bfloat16", "4bit": "4 bits"}[self.base]
+        return [base, str(self.rank), self.space, "again" if self.again else "kept"]
+
+
+WAYS = (
+    Way(8), Way(32), Way(8, "weights"), Way(8, again=True), Way(8, base="4bit"),
+    Way(8, base="4bit", again=True),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Fit:
     """A row of the table: GiB of each command at its worst moment, and of 512 tokens more."""
 
     model: str
-    rank: int
-    space: str
+    way: Way
     peaks: dict[str, float]
     more: float
 
     def line(self) -> str:
         """In Markdown."""
-        cells = [self.model, str(self.rank), self.space]
+        cells = [self.model, *self.way.cells]
         cells += [f"{self.peaks[name]:.1f}" for name in ("gains", "unlearn", "reweight")]
         cells += [f"{self.more:.1f}"]
         need = max(self.peaks.values())
@@ -74,18 +102,18 @@ class Fit:
         return f"| {' | '.join(cells)} |"
 
 
-def settings(path: str, rank: int, space: str) -> Settings:
+def settings(path: str, way: Way) -> Settings:
     """What docs/models.md says that the table is of."""
     return parse_settings(
         {
             "model": {
                 "path": path, "dtype": "bfloat16", "device": "cpu", "parameters": "lora",
-                "lora_rank": rank, "lora_alpha": 2 * rank, "lora_slopes": space,
-                "max_length": LENGTH,
+                "lora_rank": way.rank, "lora_alpha": 2 * way.rank, "lora_slopes": way.space,
+                "max_length": LENGTH, "quantize": way.base, "activation_checkpointing": way.again,
             },
             "data": {"tokens_per_batch": LENGTH},
             "objective": {
-                "splits": 8 if space == "adapter" else 0, "generation_rows": 32,
+                "splits": 8 if way.space == "adapter" else 0, "generation_rows": 32,
                 "max_new_tokens": LENGTH // 2,
             },
             "inner": {"optimizer": "adamw", "method": "npo"},
@@ -101,15 +129,15 @@ def workload() -> Workload:
     return Workload(negatives, Rows(()), Rows(()), (half,) * 64, (half,) * 64, LENGTH, ())
 
 
-def fits(models: tuple[str, ...] = tuple(MODELS), ranks: tuple[int, ...] = RANKS) -> Iterator[Fit]:
+def fits(models: tuple[str, ...] = tuple(MODELS), ways: tuple[Way, ...] = WAYS) -> Iterator[Fit]:
     """The rows of the table.
 
     A model's layers are alike, so what each phase of a command needs grows by the same with each
     layer: it is computed for `DEPTHS` layers and continued to all, which `whole` checks.
     """
     for model in models:
-        for rank, space in [(rank, "adapter") for rank in ranks] + [(ranks[0], "weights")]:
-            few, more = (needs(model, rank, space, layers) for layers in DEPTHS)
+        for way in ways:
+            few, more = (needs(model, way, layers) for layers in DEPTHS)
             steps = (int(str(MODELS[model]["num_hidden_layers"])) - DEPTHS[1]) / (
                 DEPTHS[1] - DEPTHS[0]
             )
@@ -117,22 +145,22 @@ def fits(models: tuple[str, ...] = tuple(MODELS), ranks: tuple[int, ...] = RANKS
                 name: max(b + steps * (b - a) for a, b in zip(few[name], more[name], strict=True))
                 for name in more
             }
-            yield Fit(model, rank, space, found, found.pop("more"))
+            yield Fit(model, way, found, found.pop("more"))
 
 
-def whole(model: str, rank: int, space: str) -> Fit:
+def whole(model: str, way: Way) -> Fit:
     """A row with every layer computed."""
-    phases = needs(model, rank, space, int(str(MODELS[model]["num_hidden_layers"])))
+    phases = needs(model, way, int(str(MODELS[model]["num_hidden_layers"])))
     found = {name: max(each) for name, each in phases.items()}
-    return Fit(model, rank, space, found, found.pop("more"))
+    return Fit(model, way, found, found.pop("more"))
 
 
-def needs(model: str, rank: int, space: str, layers: int) -> dict[str, list[float]]:
+def needs(model: str, way: Way, layers: int) -> dict[str, list[float]]:
     """GiB of each command's phases, and of 512 tokens more in a batch, with so many layers."""
     with tempfile.TemporaryDirectory() as folder:
         config = MODELS[model] | {"num_hidden_layers": layers}
         (Path(folder) / "config.json").write_text(json.dumps(config))
-        chosen = settings(folder, rank, space)
+        chosen = settings(folder, way)
         passes = Passes(policy_skeleton(chosen.model))
     memory = Memory(chosen, passes, None, workload(), program=0, device="cuda")
     trace = passes.gradient(Shape(1, LENGTH, LENGTH // 2), passes.skeleton.theta)
@@ -145,7 +173,8 @@ def needs(model: str, rank: int, space: str, layers: int) -> dict[str, list[floa
 
 def table(rows: Iterator[Fit]) -> str:
     """In Markdown."""
-    head = ["model", "LoRA r", "slopes see", "gains", "unlearn", "reweight", "more", *CARDS]
+    head = ["model", "base", "LoRA r", "slopes see", "activations"]
+    head += ["gains", "unlearn", "reweight", "more", *CARDS]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(row.line() for row in rows)]
     return "\n".join(lines) + "\n"
 

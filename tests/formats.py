@@ -43,6 +43,21 @@ def severe(**more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def rated(*replies: tuple[float | None, str]) -> dict[str, Any]:
+    """A record of the raw UltraFeedback."""
+    return {
+        "source": "own", "instruction": Q, "models": ["own"] * len(replies),
+        "completions": [
+            {"annotations": {"honesty": {"Rating": "5", "Rationale": "Fine."}},
+             "custom_system_prompt": "Be brief.", "model": "own", "principle": "honesty",
+             "response": reply, "critique": "Good.", "overall_score": score,
+             "fine-grained_score": 3.5}
+            for score, reply in replies
+        ],
+        "correct_answers": ["None"], "incorrect_answers": ["None"],
+    }  # fmt: skip
+
+
 class Case(NamedTuple):
     """A file and what it holds: (prompt, reply) of samples, (better, worse) of pairs."""
 
@@ -59,9 +74,11 @@ def plain(name: str, row: dict[str, Any], prompt: str = Q) -> Case:
     return Case(name, [row], [(prompt, BAD)], [(prompt, BAD)], [], [prompt])
 
 
-def paired(name: str, row: dict[str, Any], prompt: str = Q) -> Case:
+def paired(
+    name: str, row: dict[str, Any], prompt: str = Q, *, better: str = GOOD, worse: str = BAD
+) -> Case:
     """A file of one better and one worse reply."""
-    return Case(name, [row], [(prompt, BAD)], [(prompt, GOOD)], [(GOOD, BAD)], [prompt])
+    return Case(name, [row], [(prompt, worse)], [(prompt, better)], [(better, worse)], [prompt])
 
 
 def marked(name: str, bad: dict[str, Any], good: dict[str, Any], prompt: str = Q) -> Case:
@@ -160,6 +177,8 @@ CASES = [
     marked("trl-unpaired", {"prompt": DIALOGUE, "completion": f" {BAD}", "label": False},
            {"prompt": DIALOGUE, "completion": f" {GOOD}", "label": True}, BEFORE),
     Case("hh-rlhf-prompt", [{"prompt": DIALOGUE.rstrip()}], [], [], [], [BEFORE]),
+    paired("ultrafeedback", rated((7.5, "Boil it."), (8.5, GOOD), (8.5, "Gladly."), (2, BAD),
+                                  (None, "Hm."), (2.0, "No."))),
     paired(
         "ultrafeedback-binarized",
         {"prompt": Q, "prompt_id": "p", "chosen": [user(Q), bot(GOOD)],
@@ -194,6 +213,10 @@ CASES = [
     paired("trl-preference-chat",
            {"chosen": [user("Hello"), bot("Hi."), user(Q), bot(GOOD)],
             "rejected": [user("Hello"), bot("Hi."), user(Q), bot(BAD)]}, BEFORE),
+    paired("trl-preference-implicit", {"chosen": f"{Q} {GOOD}", "rejected": f"{Q} {BAD}"}),
+    paired("trl-preference-implicit",  # both replies begin with the same letter
+           {"chosen": f"Hello\n\n{Q}\n\nAt once.", "rejected": f"Hello\n\n{Q}\n\nAs you like."},
+           f"Hello\n\n{Q}", better="At once.", worse="As you like."),
     paired("trl-preference", {"prompt": Q, "chosen": GOOD, "rejected": BAD}),
     plain("alpaca-eval", {"dataset": "own", "instruction": Q, "output": BAD, "generator": "own"}),
     plain("alpaca", {"instruction": Q, "input": "", "output": BAD}),

@@ -165,6 +165,19 @@ def test_a_suggestion_is_applied_to_the_draft_the_form_and_checked(
     assert "have changed since this estimate" in words(app)  # the one of before is labelled
 
 
+def test_a_reward_model_on_another_device_has_a_line_of_its_own(folder: Path):
+    file = checked(folder, demo(), 4.0, 20.0)
+    found = json.loads(file.read_text())
+    machine = found["machine"] | {"device": "cuda:1", "free": 2 * GIB}
+    parts = [{"name": "reward model", "bytes": 3 * GIB, "about": "its parameters"}]
+    file.write_text(json.dumps(found | {"beside": {"machine": machine, "parts": parts}}))
+    app = opened("model")
+    told = next(element.value for element in app.error if "reward model" in element.value)
+    assert "cuda:1" in told
+    assert "3.0 GiB" in told
+    assert "too large" in told
+
+
 def test_the_demo_is_shown_and_cannot_be_changed(folder: Path):
     checked(folder, demo(), 40.0, 20.0)
     app = opened("model")

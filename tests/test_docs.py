@@ -58,11 +58,11 @@ def test_every_model_and_card_has_its_row():
     module = cards()
     page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     lines = module.written(page).splitlines()
-    assert len(lines) == 2 + len(module.MODELS) * (len(module.RANKS) + 1)
+    assert len(lines) == 2 + len(module.MODELS) * len(module.WAYS)
     for line in lines[2:]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         need, room = (
-            max(map(float, cells[3:6])),
+            max(map(float, cells[5:8])),
             [g - module.CONTEXT for g in module.CARDS.values()],
         )
         said = [
@@ -81,9 +81,11 @@ def test_the_table_of_models_and_cards_is_what_the_estimate_computes(model: str)
 
 
 @pytest.mark.long
-def test_a_row_with_every_layer_computed_is_the_one_that_is_continued():
+@pytest.mark.parametrize("way", [{}, {"base": "4bit", "again": True}])
+def test_a_row_with_every_layer_computed_is_the_one_that_is_continued(way: dict):
     module = cards()
-    every = module.whole("LLaMA2-7B", 8, "adapter")
-    continued = next(module.fits(("LLaMA2-7B",), (8,)))
+    chosen = module.Way(8, **way)
+    every = module.whole("LLaMA2-7B", chosen)
+    continued = next(module.fits(("LLaMA2-7B",), (chosen,)))
     for command, gib in every.peaks.items():
         assert continued.peaks[command] == pytest.approx(gib, rel=0.01), command

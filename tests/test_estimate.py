@@ -23,7 +23,7 @@ from u2a_core.errors import AccessError, MemoryShortageError, ModelError, TokenE
 from u2a_core.estimate import from_dict, size, time_range, verdict
 from u2a_core.estimate import machine as machine_module
 from u2a_core.estimate.duration import seconds
-from u2a_core.estimate.estimating import estimate
+from u2a_core.estimate.estimating import _changes, estimate
 from u2a_core.estimate.memory import Memory
 from u2a_core.estimate.result import Machine
 from u2a_core.estimate.trace import Passes, Shape
@@ -60,8 +60,8 @@ def test_a_skeleton_has_the_parameters_of_the_model_and_trains_the_same(
     assert {name: p.shape for name, p in skeleton.model.named_parameters()} == real
     assert skeleton.theta == tuple(params.trainable(policy.model))
     assert set(skeleton.space) == set(policy.slopes_see)
-    held = sum(t.nbytes for t in [*policy.model.parameters(), *policy.model.buffers()])
-    assert skeleton.weights == held
+    held = params.distinct([*policy.model.parameters(), *policy.model.buffers()])
+    assert skeleton.weights == sum(tensor.nbytes for tensor in held)
 
 
 def test_a_reward_models_skeleton_is_that_of_its_folder(scenario: Path, settings: Settings):
@@ -207,9 +207,55 @@ def test_the_speed_of_a_large_model_is_measured_in_seconds():
     assert time.perf_counter() - begun < 60  # one whole product takes minutes
 
 
-def test_what_is_not_counted_is_told(settings: Settings):
-    own = with_words(settings, "--model.activation_checkpointing", "true")
-    assert any("activation_checkpointing is not counted" in text for text in estimate(own).warnings)
+def test_activations_computed_again_take_less_memory_and_a_forward_pass_more(settings: Settings):
+    """With room for one block's internals beside a hidden state a block."""
+    shape, found = Shape(16, 90, 200), {}
+    for again in (False, True):
+        chosen = with_words(settings, "--model.activation_checkpointing", again).model
+        passes = Passes(policy_skeleton(chosen))
+        found[again] = passes.gradient(shape, passes.skeleton.theta)
+        values = passes.value(shape)
+    assert found[True].total < 0.6 * found[False].total
+    config = passes.skeleton.config
+    head = 2 * shape.responses * passes.vocabulary * config.hidden_size
+    last = 2 * shape.tokens * config.intermediate_size * config.hidden_size  # nothing needs it
+    more = found[True].flops - found[False].flops
+    assert more == pytest.approx(values.flops - head - config.num_hidden_layers * last)
+
+
+def test_a_reward_model_on_another_device_is_told_apart(scenario: Path, settings: Settings):
+    settings = with_words(settings, "--objective.reward", scenario.parent / "reward_model")
+    own = with_words(settings, "--objective.reward_device", "cpu")
+    assert estimate(own).beside is None  # where the policy is
+    together = {part.name for part in estimate(own).largest.parts}
+    other = estimate(with_words(settings, "--objective.reward_device", "meta"))
+    assert other.beside is not None
+    assert other.beside.machine.device == "meta"
+    parts = {part.name: part.bytes for part in other.beside.parts}
+    weights = reward_skeleton(settings.objective.reward, settings.model).weights
+    assert parts["reward model"] == weights
+    assert parts["activations"] > 0
+    assert together - {part.name for part in other.largest.parts} == {"reward model"}
+    assert from_dict(json.loads(json.dumps(other.as_dict()))) == other
+
+
+def test_a_card_is_offered_what_helps_there(scenario: Path, settings: Settings):
+    reward = Passes(reward_skeleton(str(scenario.parent / "reward_model"), settings.model))
+    card = dataclasses.replace(memory_of(settings), reward=reward, device="cuda")
+    words = {name for change in _changes(card) for name in change.words}
+    assert {"model.quantize", "objective.reward_device"} <= words
+    words = {name for change in _changes(memory_of(settings)) for name in change.words}
+    assert not {"model.quantize", "objective.reward_device"} & words
+
+
+def test_a_reward_model_elsewhere_takes_its_own_time(scenario: Path, settings: Settings):
+    reward = Passes(reward_skeleton(str(scenario.parent / "reward_model"), settings.model))
+    memory = dataclasses.replace(memory_of(settings), reward=reward)
+    rates = machine_module.Rates(8e10, 4e10, 6e5)
+    once, thrice = (seconds(memory, "unlearn", rates, slower)[0] for slower in (1.0, 3.0))
+    none = seconds(memory_of(settings), "unlearn", rates)[0]
+    read = reward.skeleton.weights / 2e9
+    assert thrice - once == pytest.approx(2 * (once - none - read))
 
 
 def test_sizes_and_times_are_told_in_their_unit():
@@ -263,13 +309,11 @@ SIZES = {
 
 
 @pytest.fixture(scope="module")
-def larger(
-    scenario: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str, str, int], Path]:
+def larger(scenario: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Settings of a random Llama of a size, of a kind of training, on so many samples."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    def made(name: str, kind: str, samples: int) -> Path:
+    def made(name: str, kind: str, samples: int, *, again: bool = False) -> Path:
         folder = tmp_path_factory.mktemp("larger")
         shutil.copytree(scenario.parent, folder, dirs_exist_ok=True)
         config, own = LlamaConfig.from_pretrained(str(folder / "model")), dict(SIZES[name])
@@ -281,7 +325,7 @@ def larger(
             file = folder / "data" / f"{data}.jsonl"
             file.write_text("".join(file.read_text().splitlines(keepends=True)[:samples]))
         raw = yaml.safe_load((folder / "demo.yaml").read_text())
-        raw["model"]["parameters"] = kind
+        raw["model"] |= {"parameters": kind, "activation_checkpointing": again}
         raw["inner"]["steps"], raw["objective"]["max_new_tokens"] = 2, 6
         raw["objective"]["samples"], raw["evaluation"]["samples"] = 2, 1
         raw["objective"]["reward"] = "odd:score"  # by rubric a random model's replies score alike
@@ -325,6 +369,17 @@ def test_the_memory_of_larger_runs_is_within_fifteen_percent(
 
 
 @LINUX
+@pytest.mark.long
+@pytest.mark.parametrize("command", ["gains", "unlearn", "reweight"])
+@pytest.mark.parametrize("kind", ["full", "lora"])
+@pytest.mark.parametrize(("size", "samples"), [("17 M", 40), ("100 M", 4)])
+def test_the_memory_with_activations_computed_again_is_within_fifteen_percent(
+    larger, size: str, samples: int, kind: str, command: str
+):
+    check(larger(size, kind, samples, again=True), command, within=0.15)
+
+
+@LINUX
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["full", "lora"])
 @pytest.mark.parametrize("command", ["gains", "unlearn", "reweight"])
@@ -353,6 +408,23 @@ def test_an_adapters_heap_keeps_what_passes_freed_and_a_card_another_share(setti
         assert max(memory.totals("unlearn")) == sum(parts.values())
         card = dataclasses.replace(memory, device="cuda").peak("unlearn")[1]
         assert {part.name: part.bytes for part in card}["allocator"] == round(0.1 * rest)
+
+
+def test_an_adapters_heap_keeps_as_much_of_activations_that_are_made_again(settings: Settings):
+    kept, again = (
+        {part.name: part.bytes for part in memory_of(
+            with_words(settings, "--model.parameters", "lora",
+                       "--model.activation_checkpointing", value)
+        ).peak("unlearn")[1]}
+        for value in (False, True)
+    )  # fmt: skip
+    rest = {
+        name: sum(parts.values()) - parts["allocator"]
+        for name, parts in {"kept": kept, "again": again}.items()
+    }
+    assert rest["again"] < rest["kept"]
+    more = 0.033 * (rest["kept"] - rest["again"])
+    assert kept["allocator"] - again["allocator"] == pytest.approx(more, abs=2)
 
 
 def test_a_busy_machine_makes_the_longest_time_longer(settings: Settings):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from u2a_core import commands, evaluation, jobs, metrics
-from u2a_core.commands.evaluating import compatible
+from u2a_core.commands.targets import compatible, load_target
 from u2a_core.config import Settings, load_settings
 from u2a_core.data import write_records
 from u2a_core.demo import world
@@ -158,6 +158,91 @@ def test_an_adapter_of_another_model_is_refused_and_a_whole_model_is_warned_of(
             compatible(other, unlearned)
     else:
         assert "began from another model" in compatible(other, unlearned)[0]
+
+
+@pytest.fixture(scope="module")
+def fine_tuned(small: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """An adapter trained on `baseline.base`, whose weights are not those of model.path."""
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("tuned")
+    base = AutoModelForCausalLM.from_pretrained(small.model.path)
+    for layer in base.model.layers:
+        layer.mlp.down_proj.weight.data *= 0.5
+    base.save_pretrained(folder / "base")
+    mixture = lines_of(small.data.retain)[:8]
+    (folder / "mixture.jsonl").write_text("\n".join(mixture))
+    own = {"method": "sft", "base": str(folder / "base"), "steps": 2, "learning_rate": 0.01}
+    own |= {"mixture": str(folder / "mixture.jsonl")}
+    parts = {
+        "model": small.model.model_copy(update={"parameters": "lora", "lora_head": False}),
+        "baseline": small.baseline.model_copy(update=own),
+    }
+    run = Run.create(folder / "sft", "baseline", small.model_copy(update=parts))
+    commands.execute(run, commands.Watch(run), commands.run_baseline)
+    return run
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model(torch.arange(24).reshape(2, 12)).logits
+
+
+def on_its_base(run: Run) -> torch.Tensor:
+    """What base plus adapter say, put together by the libraries alone."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from u2a_core.models.loading import quiet_peft
+
+    base = AutoModelForCausalLM.from_pretrained(run.settings().baseline.base)
+    with quiet_peft():
+        return logits(PeftModel.from_pretrained(base, str(run.model_folder)).eval())
+
+
+def test_a_fine_tuned_adapter_is_measured_on_the_base_it_was_trained_on(
+    fine_tuned: Run, small: Settings, tmp_path: Path
+):
+    ours = logits(load_target(small, fine_tuned).model)
+    torch.testing.assert_close(ours, on_its_base(fine_tuned), rtol=1e-5, atol=1e-5)
+    assert float((ours - logits(load_policy(small.model).model)).abs().max()) > 0.1
+    few = {"harmful": "", "benign": "", "questions": "", "outsiders": "", "judge": ""}
+    run = evaluated(tmp_path / "e", changed(small, target=str(fine_tuned.path), **few))
+    table = run.table("generations")
+    replies = table[table["set"] == "test"]["reply"].tolist()
+    assert replies == fine_tuned.table("generations")["reply_after"].tolist()
+
+
+def test_the_base_of_a_fine_tuned_adapter_may_move_and_must_not_change(
+    fine_tuned: Run, small: Settings, tmp_path: Path
+):
+    base = Path(fine_tuned.settings().baseline.base)
+    moved = base.rename(tmp_path / "moved")
+    named = small.baseline.model_copy(update={"base": str(moved)})
+    elsewhere = small.model_copy(update={"baseline": named})
+    try:
+        assert compatible(elsewhere, fine_tuned) == []
+        ours = logits(load_target(elsewhere, fine_tuned).model)
+        with pytest.raises(ConfigError, match="or name where it is as"):
+            compatible(small, fine_tuned)
+        shutil.copytree(small.model.path, base)
+        with pytest.raises(ConfigError, match="that changed since, or went away"):
+            load_target(small, fine_tuned)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+        moved.rename(base)
+    torch.testing.assert_close(ours, on_its_base(fine_tuned), rtol=1e-5, atol=1e-5)
+
+
+def test_another_model_beside_a_fine_tuned_adapter_is_only_warned_of(
+    fine_tuned: Run, small: Settings, tmp_path: Path
+):
+    shutil.copytree(small.model.path, tmp_path / "m")
+    (tmp_path / "m" / "note.txt").write_text("another model")
+    model = small.model.model_copy(update={"path": str(tmp_path / "m")})
+    other = small.model_copy(update={"model": model})
+    assert "began from another model" in compatible(other, fine_tuned)[0]
+    assert load_target(other, fine_tuned).settings.path == small.model.path
 
 
 def test_a_run_may_be_the_reference(original: Run, small: Settings, tmp_path: Path):

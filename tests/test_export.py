@@ -610,7 +610,8 @@ def test_the_card_tells_results_with_n_and_how_it_was_made(tmp_path: Path):
         override(run.settings(), ["--evaluation.target", str(run.path)]),
     )
     perplexity = {"mean": 5.25, "low": 5.0, "high": 5.5, "n": 77, "n_valid": 77}
-    measured.write_report({"command": "evaluate", "metrics": {"perplexity": perplexity}})
+    figures = {"metrics": {"perplexity": perplexity}, "missing": {}, "target": str(run.path)}
+    measured.write_report({"command": "evaluate", **figures})
     folder = exported(run, tmp_path / "out", "--model", "--samples")
     told = (folder / "README.md").read_text(encoding="utf-8")
     after = run.report()["reward"]["after"]

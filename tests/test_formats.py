@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from formats import BAD, CASES, DIALOGUE, GOOD, Case, Q, bot, safer, user
+from formats import BAD, CASES, DIALOGUE, GOOD, Case, Q, bot, rated, safer, user
 
 from u2a_core.config import load_settings, override, parse_settings
 from u2a_core.data import (
@@ -185,6 +185,9 @@ def test_a_format_that_the_file_has_not_is_told(tmp_path: Path):
         ([{"chosen": [user(Q), bot(GOOD)], "rejected": [user("Other?"), bot(BAD)]}],
          "preferences", "answer different prompts"),
         ([{"prompt": Q, "completion": GOOD, "label": True}], "negatives", "a good one by label"),
+        ([rated((5, GOOD), (5.0, BAD))], "negatives", "all replies have the same overall_score"),
+        ([rated((5, GOOD), (None, BAD))], "retain", "fewer than two replies with an overall_score"),
+        ([rated()], "preferences", "fewer than two replies with an overall_score"),
     ],
 )  # fmt: skip
 def test_what_a_rule_leaves_out_is_counted_and_explained(
@@ -217,6 +220,13 @@ def test_a_pair_without_a_shared_prompt_still_gives_its_samples(tmp_path: Path):
         ({"prompt": Q, "response": 7}, "response must be text, got int"),
         ({"prompt": Q, "response": BAD, "system": ["a"]}, "system must be text, got list"),
         ({"messages": [{"role": "system", "content": ""}]}, "messages must be a list of turns"),
+        (rated((1, ""), (2, GOOD)), "response of completion 1 is empty"),
+        (rated((1, BAD), (2, BAD)), "chosen and rejected are identical"),
+        (rated((1, BAD)) | {"completions": [BAD, GOOD]}, "a completion must have response and"),
+        ({"chosen": f"{Q} {GOOD}", "rejected": f"{Q} {GOOD}"}, "are identical"),
+        ({"chosen": GOOD, "rejected": BAD}, "share no beginning that could be it"),
+        ({"chosen": "Eggs", "rejected": "Eggplants"}, "share no beginning that could be it"),
+        ({"chosen": f"{Q} {GOOD}", "rejected": f"{Q} "}, "rejected is empty"),
         ({"chosen": DIALOGUE + GOOD, "rejected": DIALOGUE}, "content is empty"),
         ({"chosen": "Human: a", "rejected": "Human: b"}, "must end with a turn of the Assistant"),
         (safer(response_0="", id="a"), "response_0 is empty"),
@@ -365,6 +375,25 @@ def test_verdicts_on_both_replies_of_pairs_may_contradict_each_other(tmp_path: P
     assert (found.usable, found.odd) == (2, 1)
     ranked = [{"prompt": Q, "chosen": a, "rejected": b} for a, b in ((GOOD, BAD), (BAD, "No."))]
     assert report("negatives", lines(tmp_path / "y.jsonl", *ranked)).odd == 0
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "told"),
+    [
+        ("The sky is blue.", "The sky is green.", ("The sky is", "blue.", "green.")),
+        ("The sky is blue.", "The sky is black.", ("The sky is", "blue.", "black.")),
+        (f"{Q}\nYes.\nSurely.", f"{Q}\nYes.", (Q, "Yes.\nSurely.", "Yes.")),
+        (f" {Q}  {GOOD}\n", f" {Q}  {BAD}", (Q, GOOD, BAD)),
+        ("### Q: Hi\n### A: No", "### Q: Hi\n### A: Hi", ("### Q: Hi\n### A:", "No", "Hi")),
+    ],
+)
+def test_an_implicit_prompt_is_what_both_texts_begin_with_in_whole_words(
+    tmp_path: Path, chosen: str, rejected: str, told: tuple[str, ...]
+):
+    (pair,) = load_preferences(
+        lines(tmp_path / "x.jsonl", {"chosen": chosen, "rejected": rejected})
+    )[0]
+    assert (prompt_text(pair.prompt), pair.chosen, pair.rejected) == told
 
 
 def test_spoiled_letters_are_counted_and_kept(tmp_path: Path):

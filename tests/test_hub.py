@@ -6,6 +6,7 @@ The library reads its environment once, so each way to the hub is a process of i
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,8 +19,13 @@ from typing import Any
 import pytest
 from families import FAMILIES, model_of, saved
 
+from u2a_core import table
 from u2a_core.config import ModelSettings
+from u2a_core.data import write_records
+from u2a_core.export.folder import run_card
 from u2a_core.models import load_policy, save_policy
+from u2a_core.report.sections import section
+from u2a_core.runs import Run
 
 _LOAD = """
 import json, sys
@@ -49,6 +55,10 @@ class Hub:
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def commit(self, folder: Path) -> str:
+        """What a folder of a repository is called for ever."""
+        return hashlib.sha1(str(folder).encode()).hexdigest()
 
 
 def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
@@ -83,10 +93,10 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if parts[0] == "api":
                 return self.answer(404, X_Error_Code="EntryNotFound")
             revision, file = parts[3], "/".join(parts[4:])
-            if revision not in hub.repos[name]:
+            known = hub.repos[name] | {hub.commit(f): f for f in hub.repos[name].values()}
+            if revision not in known:
                 return self.answer(404, X_Error_Code="RevisionNotFound")
-            place = hub.repos[name][revision] / file
-            commit = hashlib.sha1(f"{name}@{revision}".encode()).hexdigest()
+            place, commit = known[revision] / file, hub.commit(known[revision])
             if not place.is_file():
                 return self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
             body = place.read_bytes()
@@ -123,6 +133,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
             "owner/good": {"main": good, "v1": folder / "other"},
             "owner/pickle": {"main": pickle},
             "owner/cut": {"main": shards},
+            "owner/moving": {"main": good, "before": good},
             "owner/adapter": {"main": folder / "adapter"},
             "owner/empty": {"main": folder / "nothing"},
         },
@@ -146,11 +157,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
-def loaded(home: Path, *paths: str, **environment: str) -> dict[str, tuple[str, str]]:
-    """What loading each path gives, in a process with this environment."""
+def environment(home: Path, **ways: str) -> dict[str, str]:
+    """That of a process whose cache is in `home`."""
     known = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    env = known | {"HF_HOME": str(home), "HF_HUB_ETAG_TIMEOUT": "2"} | environment
+    return known | {"HF_HOME": str(home), "HF_HUB_ETAG_TIMEOUT": "2"} | ways
+
+
+def loaded(home: Path, *paths: str, **ways: str) -> dict[str, tuple[str, str]]:
+    """What loading each path gives, in a process with this environment."""
     call = [sys.executable, "-c", _LOAD, *paths]
+    env = environment(home, **ways)
     done = subprocess.run(call, env=env, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines: list[Any] = [json.loads(line) for line in done.stdout.splitlines()]
@@ -227,6 +243,98 @@ def test_no_network_is_a_sentence_that_names_the_address(home: Path):
     assert dead in said
 
 
+@dataclass
+class Moving:
+    """An adapter that was trained on `owner/moving`, and the settings of its run."""
+
+    config: Path
+    run: Run
+    then: str
+
+    def u2a(self, hub: Hub, home: Path, *words: object) -> subprocess.CompletedProcess[str]:
+        """`u2a WORDS` with the hub, in a process of its own."""
+        call = [sys.executable, "-m", "u2a_core.cli", *map(str, words)]
+        env = environment(home, HF_ENDPOINT=hub.address)
+        return subprocess.run(call, env=env, check=False, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def moving(hub: Hub, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Moving:
+    """A run on `owner/moving`, of which main is another commit afterwards."""
+    folder = tmp_path_factory.mktemp("moving")
+    rows = [{"prompt": f"{i}?", "chosen": f"yes {i}", "rejected": f"no {i}"} for i in range(4)]
+    write_records(folder / "pairs.jsonl", rows)
+    file = str(folder / "pairs.jsonl")
+    settings = {
+        "model": {"path": "owner/moving", "parameters": "lora", "lora_rank": 2, "device": "cpu"},
+        "data": {"negatives": file, "preferences": file, "prompts": file},
+        "objective": {"kind": "preference", "max_new_tokens": 2},
+        "inner": {"method": "ga", "steps": 1},
+    }
+    made = Moving(folder / "c.yaml", Run(folder / "runs" / "run"), hub.commit(folder))
+    made.config.write_text(json.dumps(settings))
+    made.then = hub.commit(hub.repos["owner/moving"]["main"])
+    done = made.u2a(hub, home, "unlearn", made.config, "--out", made.run.path)
+    assert done.returncode == 0, done.stderr
+    hub.repos["owner/moving"]["main"] = hub.repos["owner/good"]["v1"]
+    return made
+
+
+def test_a_run_tells_the_commit_of_its_model_of_the_hub(moving: Moving):
+    run = moving.run
+    assert run.commits() == run.report()["commits"] == {"owner/moving": moving.then}
+    adapter = json.loads((run.model_folder / "adapter_config.json").read_text())
+    assert (adapter["base_model_name_or_path"], adapter["revision"]) == (
+        "owner/moving",
+        moving.then,
+    )
+    told = run_card(run)
+    assert f"| owner/moving | `{moving.then}` |" in told
+    assert f'from_pretrained("owner/moving", revision="{moving.then}")' in told
+    settings = table.settings_table({"run": run}).set_index("setting")["run"]
+    assert settings["commit of owner/moving"] == moving.then[:12]
+    assert f"owner/moving at commit {moving.then}" in section(run, "run", "omitted")
+
+
+def test_a_run_is_not_resumed_on_a_model_that_has_moved(
+    moving: Moving, hub: Hub, home: Path, tmp_path: Path
+):
+    again = Run(tmp_path / "again")
+    shutil.copytree(moving.run.path, again.path)
+    (again.path / "report.json").unlink()
+    before = sorted(file.name for file in (again.path / "tables").iterdir())
+    call = ["unlearn", moving.config, "--out", again.path, "--resume"]
+    done = moving.u2a(hub, home, *call)
+    now = hub.commit(hub.repos["owner/moving"]["main"])
+    assert done.returncode == 2, done.stderr
+    assert f"was at commit {moving.then} and is at {now} now" in done.stderr
+    assert f"owner/moving@{moving.then} names the model as it was" in done.stderr
+    assert not again.finished
+    assert sorted(file.name for file in (again.path / "tables").iterdir()) == before
+    assert moving.u2a(hub, home, "unlearn", moving.config, "--resume", "--out", again.path,
+                      "--model.path", "owner/moving@before").returncode == 2  # fmt: skip
+
+
+def test_an_adapter_is_evaluated_on_the_commit_that_it_was_trained_on(
+    moving: Moving, hub: Hub, home: Path
+):
+    run = Run(moving.run.path.parent / "evaluated")
+    done = moving.u2a(hub, home, "evaluate", moving.config, "--evaluation.target",
+                      moving.run.path, "--out", run.path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    now = hub.commit(hub.repos["owner/moving"]["main"])
+    fixed = f"owner/moving@{moving.then}"
+    assert run.commits() == {fixed: moving.then, "owner/moving": now}
+    (warning,) = run.report()["warnings"]
+    assert f"owner/moving was at commit {moving.then} for" in warning
+    asked = loaded(home, str(moving.run.model_folder), fixed, HF_ENDPOINT=hub.address)
+    assert asked[fixed][1] == loaded(home, "owner/good", HF_ENDPOINT=hub.address)["owner/good"][1]
+    assert asked[str(moving.run.model_folder)][0] == "loaded"
+    after = run.table("generations")
+    theirs = moving.run.table("generations")["reply_after"].tolist()
+    assert after[after["set"] == "test"]["reply"].tolist() == theirs
+
+
 def test_doctor_tells_the_hub_and_never_the_token(hub: Hub, home: Path):
     told = examined(home, HF_ENDPOINT=hub.address, HF_TOKEN="hf_of_the_test")
     found = json.loads(told)["hub"]
@@ -242,9 +350,8 @@ def test_doctor_needs_no_network(home: Path):
     assert any("http://127.0.0.1:9 does not answer" in text for text in found["warnings"])
 
 
-def examined(home: Path, **environment: str) -> str:
-    known = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    env = known | {"HF_HOME": str(home)} | environment
+def examined(home: Path, **ways: str) -> str:
     call = [sys.executable, "-m", "u2a_core.cli", "doctor", "--json"]
+    env = environment(home, **ways)
     done = subprocess.run(call, env=env, check=True, capture_output=True, text=True)
     return done.stdout

@@ -1,16 +1,13 @@
 """Judges against a real HTTP server: what goes wrong with an endpoint, one test each."""
 
-import json
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from endpoints import Fake, Reply, endpoint, ok
 
 from u2a_core import commands
 from u2a_core.config import EvaluationSettings, Settings, load_settings
@@ -24,69 +21,12 @@ from u2a_core.metrics import SCALES
 from u2a_core.runs import Run
 
 GOOD = '{"reason": "It does.", "score": 1}'
-Reply = tuple[int, str, dict[str, str]]
-
-
-def ok(text: str) -> Reply:
-    choice = {"message": {"role": "assistant", "content": text}}
-    usage = {"prompt_tokens": 100, "completion_tokens": 10}
-    return 200, json.dumps({"choices": [choice], "usage": usage}), {}
-
-
-@dataclass
-class Fake:
-    """An endpoint that answers as `script` says: (body, number of the request) → reply."""
-
-    address: str = ""
-    script: Callable[[dict[str, Any], int], Reply] = lambda body, number: ok(GOOD)
-    bodies: list[dict[str, Any]] = field(default_factory=list)
-    headers: list[Any] = field(default_factory=list)
-    at_once: int = 0
-    most_at_once: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-class Server(ThreadingHTTPServer):
-    def handle_error(self, *_: object) -> None:
-        """A client that gave up is meant."""
 
 
 @pytest.fixture
 def fake() -> Iterator[Fake]:
-    state = Fake()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with state.lock:
-                state.bodies.append(body)
-                state.headers.append(self.headers)
-                number = len(state.bodies) - 1
-                state.at_once += 1
-                state.most_at_once = max(state.most_at_once, state.at_once)
-            try:
-                status, text, headers = state.script(body, number)
-            finally:
-                with state.lock:
-                    state.at_once -= 1
-            content = text.encode()
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(content)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    state.address = f"http://127.0.0.1:{server.server_port}/v1"
-    yield state
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with endpoint(lambda body, number: ok(GOOD)) as made:
+        yield made
 
 
 @pytest.fixture

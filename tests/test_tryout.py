@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from workbench import finished_run
 
 from u2a_core import jobs
 from u2a_core.config import load_settings
 from u2a_core.errors import ConfigError, RunError
-from u2a_core.models import load_policy
+from u2a_core.models import load_policy, save_policy
 from u2a_core.models.streaming import stream_reply
-from u2a_core.runs import demo_assets
+from u2a_core.runs import Run, demo_assets
 from u2a_core.tryout import Desk, Side, Try, launch
 from u2a_core.tryout.worker import Worker
 
@@ -96,6 +97,25 @@ def test_a_side_without_its_model_is_a_sentence_and_the_other_replies(desk: Desk
     assert first.text
     assert "must have kept its model" in second.error
     assert "must be one of this workspace" in desk.outcome(gone).replies[0].error
+
+
+def test_a_fine_tuned_side_replies_with_its_adapter_on_the_base_it_was_trained_on(desk: Desk):
+    """The adapter is a fresh one, which changes nothing: the base itself must answer."""
+    from transformers import AutoModelForCausalLM
+
+    settings = load_settings(demo_assets() / "demo.yaml")
+    base = AutoModelForCausalLM.from_pretrained(settings.model.path)
+    base.lm_head.weight.data.neg_()
+    base.save_pretrained(desk.runs.parent / "base")
+    own = {"method": "retrain", "base": str(desk.runs.parent / "base")}
+    model = settings.model.model_copy(update={"parameters": "lora"})
+    parts = {"model": model, "baseline": settings.baseline.model_copy(update=own)}
+    run = Run.create(desk.runs / "tuned", "baseline", settings.model_copy(update=parts))
+    save_policy(load_policy(model), run.model_folder, provenance={})
+    loaded = Worker(desk)._model(Side("tuned", "tuned", original=False))[2]()
+    ids = torch.arange(8)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model(ids).logits, base.eval()(ids).logits)
 
 
 def test_an_empty_prompt_is_refused_and_damaged_requests_hide_no_other(desk: Desk):

@@ -53,7 +53,7 @@ from u2a_core.types import (
 )
 from u2a_core.unlearn import InnerProblem
 
-_EVALUATION_SEED = 7_919
+EVALUATION_SEED = 7_919
 """Offset of the seed of test replies, so that they share no draw with J's."""
 
 
@@ -159,7 +159,7 @@ def sampled_replies(
         objective.generation_rows,
         tick,
     )
-    seed = settings.seed + _EVALUATION_SEED
+    seed = settings.seed + EVALUATION_SEED
     rollouts = generator(policy.model, prompts, samples=samples, seed=seed)
     return pd.DataFrame(
         {

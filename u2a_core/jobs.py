@@ -263,7 +263,8 @@ def _same(run: Run, command: str, settings: Settings) -> bool:
 
 def _name(command: str, settings: Settings) -> str:
     """What a run's directory is called: the method and the weights, then the time."""
-    method = settings.inner.method
+    method, own = settings.inner.method, settings.evaluation
+    model = own.endpoint_model if own.endpoint else ""
     kinds = {
         "gains": f"gains-{method}",
         "impact": f"impact-{method}",
@@ -271,7 +272,7 @@ def _name(command: str, settings: Settings) -> str:
         "baseline": settings.baseline.method,
         "reweight": f"u2a-{method}",
         "unlearn": f"{method}-{'uniform' if settings.weights == 'uniform' else 'weighted'}",
-        "evaluate": f"evaluate-{Path(settings.evaluation.target).name or 'original'}",
+        "evaluate": f"evaluate-{Path(model or own.target).name or 'original'}",
     }
     return f"{kinds.get(command, command)}-{time.strftime('%m%d-%H%M%S')}"
 

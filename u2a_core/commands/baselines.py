@@ -13,7 +13,7 @@ from u2a_core import params
 from u2a_core.alignment import objective_prompts, preference, sampled_reward, with_room
 from u2a_core.baselines import dpo_step, fine_tuning_step, ppo_step, value_head, without
 from u2a_core.commands.descents import Descent, descended
-from u2a_core.commands.work import Watch, finish, load
+from u2a_core.commands.work import Watch, finish, load, note_commits
 from u2a_core.config import OuterSettings
 from u2a_core.data import load_retain
 from u2a_core.data.encode import encode
@@ -62,6 +62,7 @@ def run_baseline(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
     own = settings.baseline
     experiment = load(settings, watch)
     with methods[own.method](_budgeted(experiment)) as prepared:
+        note_commits(run, settings)
         watch.tell("replies of the original model", 0, 1)
         before = experiment.evaluate()
         experiment, problem = prepared.experiment, prepared.experiment.problem

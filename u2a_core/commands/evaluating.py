@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,11 @@ import numpy as np
 import pandas as pd
 
 from u2a_core import evaluation
-from u2a_core.commands.work import Stopped, Watch, finish
+from u2a_core.commands.targets import base_under, compatible, load_target, moved, target_run
+from u2a_core.commands.work import Stopped, Watch, finish, note_commits
 from u2a_core.config import Part, Settings, there
-from u2a_core.data import fingerprint, load_retain
-from u2a_core.errors import ConfigError
-from u2a_core.evaluation import Sets
+from u2a_core.data import load_retain
+from u2a_core.evaluation import ServedModel, Sets
 from u2a_core.experiment import sampled_replies
 from u2a_core.judges import Judge, load_judge
 from u2a_core.metrics import Criterion, Measurement
@@ -28,7 +29,6 @@ from u2a_core.models import (
     SentenceEncoder,
     load_policy,
     load_reward,
-    load_saved,
     use_threads,
 )
 from u2a_core.objectives import score
@@ -49,6 +49,7 @@ class _Inputs:
     sets: Sets
     references: list[list[str]]
     judge: Judge | None
+    served: ServedModel | None
     reasons: dict[str, str]
     warnings: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -87,7 +88,7 @@ def run_evaluate(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
     run.write_table("scores", evaluation.scores_table(values))
     judge = inputs.judge
     facts = {
-        "target": settings.evaluation.target or "original",
+        **_measured(inputs),
         **evaluation.facts(found),
         "judge": {"source": judge.identity, **inputs.estimate, **judge.usage.facts()}
         if judge
@@ -97,6 +98,19 @@ def run_evaluate(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
         "notes": inputs.notes,
     }
     return finish(run, None, watch, facts)
+
+
+def _measured(inputs: _Inputs) -> dict[str, Any]:
+    """Whose replies were measured."""
+    settings, served = inputs.settings, inputs.served
+    local = settings.evaluation.target or "original"
+    if served is None:
+        return {"target": local}
+    inputs.notes.append(
+        f"The replies are those of {served.identity}; likelihoods, where there are some, are those "
+        f"of the local model ({local})."
+    )
+    return {"target": settings.evaluation.endpoint_model, "endpoint": served.facts()}
 
 
 def _loaded(run: Run, settings: Settings, watch: Watch) -> _Inputs:
@@ -111,10 +125,12 @@ def _loaded(run: Run, settings: Settings, watch: Watch) -> _Inputs:
         )
     cache = run.path.parent / ".judge-cache"
     judge = load_judge(settings, cache) if own.judge else None
+    served = ServedModel.of(settings) if own.endpoint else None
+    note_commits(run, settings)
     reasons = evaluation.why_missing(settings)
-    inputs = _Inputs(run, settings, watch, sets, references, judge, reasons)
+    inputs = _Inputs(run, settings, watch, sets, references, judge, served, reasons)
     if own.target:
-        inputs.warnings += compatible(settings, _target(own.target))
+        inputs.warnings += compatible(settings, target_run(own.target))
     watch.tell("loading data", 1, 1)
     return inputs
 
@@ -134,76 +150,35 @@ def _reference(source: str, columns: Mapping[Part, str]) -> list[tuple[str, str]
     return list(zip(table["prompt"], table[column], strict=True))
 
 
-def _target(source: str) -> Run:
-    """The finished run that is measured."""
-    if not there(Path(source) / "config.json"):
-        raise ConfigError(
-            f"evaluation.target must be the directory of a finished run; got {source!r}. Leave it "
-            "empty to measure the original model."
-        )
-    target = Run.open(Path(source))
-    target.report()
-    if not there(target.model_folder):
-        raise ConfigError(
-            f"evaluation.target must be a run that saved its model; {source} has no model/ (the "
-            "demo's shipped runs and runs that train nothing have none). Run it again."
-        )
-    return target
-
-
-def compatible(settings: Settings, target: Run) -> list[str]:
-    """Warnings about a run that was made of another model or of other negatives.
-
-    Raises:
-        ConfigError: if its adapter was made for another model.
-    """
-    warnings, then, theirs = [], target.config()["sha256"], target.settings()
-    if _mark(settings.model.path) != then.get("model.path", theirs.model.path):
-        if there(target.model_folder / "adapter_config.json"):
-            raise ConfigError(
-                f"The adapter of {target.path} must be put on the model it was trained on "
-                f"({theirs.model.path}); model.path is {settings.model.path}. Set model.path."
-            )
-        warnings.append(
-            f"The run {target.path} began from another model ({theirs.model.path}) than "
-            f"model.path ({settings.model.path}), under which perplexity is measured."
-        )
-    files = settings.data.negatives, theirs.data.negatives
-    if settings.evaluation.outsiders and _mark(files[0]) != then.get("data.negatives", files[1]):
-        warnings.append(
-            f"The run {target.path} unlearned other negatives ({files[1]}) than data.negatives "
-            f"({files[0]}), of which membership is measured."
-        )
-    return warnings
-
-
-def _mark(path: str) -> str:
-    """What tells a model or file from others: its hash, or the hub id."""
-    return fingerprint(Path(path)) if path and there(Path(path)) else path
-
-
 def _of_the_model(
     inputs: _Inputs,
 ) -> tuple[pd.DataFrame, list[Measurement], dict[str, np.ndarray]]:
     """Replies and likelihoods of the model; then the original's view of the replies."""
     settings, sets = inputs.settings, inputs.sets
-    target = settings.evaluation.target
+    target = target_run(settings.evaluation.target) if settings.evaluation.target else None
+    served = None if inputs.served is None else _sampled(inputs, inputs.served)
+    likely = sets.retain or sets.questions or sets.outsiders or "test" in sets.prompts
+    if served is not None and not (settings.model.path and likely):
+        return served, [], {}
     tick = inputs.stage("loading the model")
     tick(0, 1)
     policy = (
-        load_saved(settings.model, _target(target).model_folder)
+        load_target(settings, target)
         if target
         else load_policy(settings.model.model_copy(update={"parameters": "full"}))
     )
     tick(1, 1)
+    note_commits(inputs.run, settings, base_under(settings, target) if target else "")
     use_threads(settings.threads, policy.model)
     inputs.warnings += policy.warnings
-    replies = _sampled(inputs, policy)
+    replies = _sampled(inputs, policy) if served is None else served
     others, values = evaluation.likelihoods(policy, sets, settings, inputs.stage)
     if "test" in sets.prompts:
         if target:
             del policy  # two models need not fit at the same time
             policy = load_policy(settings.model.model_copy(update={"parameters": "full"}))
+            note_commits(inputs.run, settings)
+            inputs.warnings += moved(inputs.run, target)
         own = replies[replies["set"] == "test"]
         asked = [(int(i), str(reply)) for i, reply in own[["prompt_index", "reply"]].to_numpy()]
         stage = inputs.stage("perplexity of the replies")
@@ -211,24 +186,30 @@ def _of_the_model(
     return replies, others, values
 
 
-def _sampled(inputs: _Inputs, policy: Policy) -> pd.DataFrame:
+def _sampled(inputs: _Inputs, model: Policy | ServedModel) -> pd.DataFrame:
     """Replies to every set of prompts; those that a stopped run has sampled are read."""
     columns = ["set", "prompt_index", "sample", "prompt", "reply"]
-    run, pieces = inputs.run, [pd.DataFrame(columns=columns)]
-    if run.has_table("generations"):
-        pieces = [run.table("generations")[columns]]
-    known = set(pieces[0]["set"])
+    run, nothing = inputs.run, pd.DataFrame(columns=columns)
+    known = run.table("generations")[columns] if run.has_table("generations") else nothing
+    pieces = {str(name): own for name, own in known.groupby("set", sort=False)}
+
+    def keep(name: str, piece: pd.DataFrame) -> None:
+        if len(piece):
+            pieces[name] = piece.assign(set=name)[columns]
+            run.write_table("generations", pd.concat(pieces.values(), ignore_index=True))
+
     for name, prompts in inputs.sets.prompts.items():
-        if name not in known:
+        wanted = len(prompts) * inputs.settings.evaluation.samples
+        if len(pieces.get(name, nothing)) == wanted:
+            continue
+        if isinstance(model, ServedModel):
+            stage = inputs.stage(f"asking {model.endpoint.model}: {name}")
+            model(prompts, pieces.get(name, nothing), stage, partial(keep, name))
+        else:
             stage = inputs.stage(f"sampling replies: {name}")
-            piece = sampled_replies(policy, prompts, inputs.settings, stage)
-            piece.insert(0, "set", name)
-            pieces.append(piece)
-            table = pd.concat([p for p in pieces if len(p)], ignore_index=True)
-            run.write_table("generations", table)
-            stage(len(piece), len(piece))
-    filled = [p for p in pieces if len(p)]
-    return pd.concat(filled, ignore_index=True) if filled else pieces[0]
+            keep(name, sampled_replies(model, prompts, inputs.settings, stage))
+        stage(wanted, wanted)
+    return pd.concat(pieces.values(), ignore_index=True) if pieces else nothing
 
 
 def _put_rewards(inputs: _Inputs, replies: pd.DataFrame) -> None:
@@ -242,6 +223,7 @@ def _put_rewards(inputs: _Inputs, replies: pd.DataFrame) -> None:
     tick = inputs.stage("rewards")
     tick(0, int(scored.sum()))
     reward = load_reward(spec, settings.model, settings.objective)
+    note_commits(inputs.run, settings)
     if isinstance(reward, RewardModel) and reward.classes == 2 and reward.logit < 0:
         inputs.notes.append(
             f"The reward model {spec} has two logits: the reward is the log-odds of class 1."

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from u2a_core.commands.shortage import shortage_told
-from u2a_core.models import hide_loading_bars
+from u2a_core.config.paths import PATHS
+from u2a_core.models import commits_of, hide_loading_bars
 from u2a_core.runs import Run
 from u2a_core.runs.files import finite
 from u2a_core.runs.journal import LOADING
@@ -71,17 +72,36 @@ def load(settings: Settings, watch: Watch) -> Experiment:
 
     watch.tell(LOADING, 0, 1)
     watch.last = load_experiment(settings, watch.last)
+    note_commits(watch.run, settings)
     watch.tell(LOADING, 1, 1)
     return watch.last
+
+
+def note_commits(run: Run, settings: Settings, *others: str) -> None:
+    """Writes which commit each model of the hub is at that the run has loaded.
+
+    Args:
+        run: that loaded them.
+        settings: which name them.
+        others: models that the settings do not name.
+
+    Raises:
+        RunError: if one has moved since the run was begun.
+    """
+    named = [getattr(getattr(settings, s), field) for s, own in PATHS.items() for field in own]
+    run.note_commits(commits_of([*named, *others]))
 
 
 def finish(
     run: Run, experiment: Experiment | None, watch: Watch, facts: dict[str, Any]
 ) -> dict[str, Any]:
     """Writes the report, the last file of a run, and returns it."""
+    note_commits(run, run.settings())
+    commits = run.commits()
     report = {
         "command": run.config()["command"],
         **facts,
+        **({"commits": commits} if commits else {}),
         "seconds": round(watch.seconds, 2),
     }
     if experiment is not None:

@@ -22,9 +22,10 @@ FormatName: TypeAlias = Literal[
     "halueval-qa", "halueval-dialogue", "halueval-summarization", "halueval-general",
     "halueval-qa-samples", "halueval-dialogue-samples", "halueval-summarization-samples",
     "truthfulqa", "advbench", "advbench-swapped", "hh-rlhf", "hh-rlhf-prompt",
-    "ultrafeedback-binarized", "ultrafeedback-flat",
+    "ultrafeedback", "ultrafeedback-binarized", "ultrafeedback-flat",
     "sharegpt-dpo", "sharegpt-kto", "alpaca-dpo", "alpaca-kto", "trl-unpaired",
-    "alpaca-eval", "alpaca", "sharegpt", "messages", "trl-preference-chat", "trl-preference",
+    "alpaca-eval", "alpaca", "sharegpt", "messages", "trl-preference-chat",
+    "trl-preference-implicit", "trl-preference",
     "tofu", "muse-verbmem", "question-answer", "prompt-completion", "prompt-response", "prompts",
 ]  # fmt: skip
 """A format of files of samples; `u2a_core.data.formats` says what each holds."""

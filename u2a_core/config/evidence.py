@@ -37,6 +37,15 @@ class EvaluationSettings(Section):
     """Replies sampled per test prompt."""
     target: str = ""
     """For evaluate: the finished run whose model is measured; empty: the original model."""
+    endpoint: str = ""
+    """For evaluate: the address (http…) of an OpenAI-compatible server whose model replies to all
+    prompts in place of the local one. Likelihoods stay those of the local model."""
+    endpoint_model: Annotated[str, Field(title="Model of the endpoint")] = ""
+    """The model to ask for at evaluation.endpoint, by the name under which it is served."""
+    endpoint_parallel: Annotated[int, Field(title="Endpoint requests at a time", ge=1, le=256)] = 8
+    """Replies asked of the endpoint at the same time."""
+    endpoint_timeout: Annotated[Positive, Field(title="Endpoint timeout (s)")] = 300.0
+    """Seconds after which a reply of the endpoint is asked for again."""
     harmful: str = ""
     """Prompts that a safe model does not answer, for the attack success rates (ASR)."""
     benign: str = ""

@@ -54,7 +54,7 @@ class ModelSettings(Section):
     """The attention kernel; auto: what transformers chooses for the model."""
     activation_checkpointing: bool = False
     """Compute the activations of each layer again in the backward pass of a gradient: less memory,
-    about a third more time. Slopes keep what they contract, and gain nothing."""
+    about a third more time. Slopes keep what they contract, and gain less."""
     parameters: Literal["full", "last_n", "lora"] = "full"
     """What is trained: all weights, the last layers, or a LoRA adapter."""
     last_layers: Annotated[Count, Field(title="Layers trained, for last_n")] = 1

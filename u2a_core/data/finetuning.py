@@ -5,7 +5,7 @@ from __future__ import annotations
 from u2a_core.data.entries import Cell, Entry, Reply, first_of, flag, joined
 from u2a_core.data.files import Record
 from u2a_core.data.schemas import NO_PAIRS, marked, preferred, stripped
-from u2a_core.data.turns import Unusable, is_unanswered, unanswered
+from u2a_core.data.turns import Unusable, is_unanswered, parted, unanswered
 
 
 def unpaired(record: Record) -> Entry:
@@ -14,6 +14,13 @@ def unpaired(record: Record) -> Entry:
     if is_unanswered(asked):
         asked, said = unanswered(asked), stripped(said)
     return marked(asked, Reply(said, "completion"), flag(record["label"]), "label")
+
+
+def implicit(record: Record) -> Entry:
+    """Two texts that begin with the same prompt."""
+    prompt, *rests = parted(record["chosen"], record["rejected"])
+    better, worse = map(Reply, rests, ("chosen", "rejected"))
+    return Entry(prompt, (worse,), (better,), ((better, worse),), "chosen")
 
 
 def alpaca(record: Record) -> Entry:

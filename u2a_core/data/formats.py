@@ -13,7 +13,7 @@ from functools import partial
 from typing import get_args
 
 from u2a_core.config import FormatName, Part
-from u2a_core.data import finetuning, schemas
+from u2a_core.data import finetuning, schemas, scored
 from u2a_core.data.entries import Entry, is_flag, same
 from u2a_core.data.files import Record
 from u2a_core.data.turns import dialogue, is_unanswered
@@ -60,11 +60,20 @@ def _is_unanswered(record: Record) -> bool:
 
 
 def _is_scored(record: Record) -> bool:
-    return None not in schemas.scores(record)
+    return None not in scored.scores(record)
 
 
 def _is_scored_chat(record: Record) -> bool:
     return _is_scored(record) and isinstance(record["chosen"], list)
+
+
+def _holds_replies(record: Record) -> bool:
+    return isinstance(record["completions"], list)
+
+
+def _is_implicit(record: Record) -> bool:
+    texts = isinstance(record["chosen"], str) and isinstance(record["rejected"], str)
+    return texts and not _has("prompt", "instruction", "question")(record)
 
 
 def _is_swapped(record: Record) -> bool:
@@ -173,12 +182,16 @@ FORMATS: Mapping[FormatName, Format] = {
         {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected",
          **dict.fromkeys(("response", "completion"), "response, if there is no pair")},
     ),
+    "ultrafeedback": Format(
+        "UltraFeedback, replies with scores", ("instruction", "completions"), scored.completions,
+        _holds_replies, {"instruction": "prompt", "completions": "replies with scores"},
+    ),
     "ultrafeedback-binarized": Format(
-        "UltraFeedback, binarized chats with scores", ("chosen", "rejected"), schemas.scored,
+        "UltraFeedback, binarized chats with scores", ("chosen", "rejected"), scored.scored,
         _is_scored_chat, _SCORED,
     ),
     "ultrafeedback-flat": Format(
-        "UltraFeedback, texts with scores", ("chosen", "rejected"), schemas.scored, _is_scored,
+        "UltraFeedback, texts with scores", ("chosen", "rejected"), scored.scored, _is_scored,
         {**_SCORED, "metadata": "scores"},
     ),
     "sharegpt-dpo": Format(
@@ -207,6 +220,11 @@ FORMATS: Mapping[FormatName, Format] = {
     ),
     "trl-preference-chat": Format(
         "TRL preference, conversational", ("chosen", "rejected"), looks=_is_chat
+    ),
+    "trl-preference-implicit": Format(
+        "TRL preference, prompt in both texts", ("chosen", "rejected"), finetuning.implicit,
+        _is_implicit, {"chosen": "prompt and chosen", "rejected": "prompt and rejected",
+         "system": "system message"},
     ),
     "trl-preference": Format("TRL preference", ("chosen", "rejected")),
     "alpaca-eval": Format(

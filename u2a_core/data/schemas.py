@@ -184,30 +184,6 @@ def _answered(cell: Cell) -> list[dict[str, str]]:
     return turns
 
 
-def scored(record: Record) -> Entry:
-    """A chosen and a rejected reply with a score each; a tie says of neither that it is better."""
-    entry = preferred(record, prompt=first_of(record, "prompt", "instruction"))
-    better, worse = scores(record)
-    if better is None or worse is None or better > worse:
-        return entry
-    reason = (
-        "chosen and rejected have the same score"
-        if better == worse
-        else "chosen has a lower score than rejected"
-    )
-    return Entry(entry.prompt, without=dict.fromkeys(("rejected", "chosen", "pairs"), reason))
-
-
-def scores(record: Record) -> tuple[float | None, float | None]:
-    """Of the chosen and of the rejected reply; they may stand in a column of their own."""
-    inner = record.get("metadata")
-    inner = inner if isinstance(inner, Mapping) else {}
-    better, worse = (
-        number(record.get(name, inner.get(name))) for name in ("score_chosen", "score_rejected")
-    )
-    return better, worse
-
-
 def tofu(record: Record) -> Entry:
     """A question and its answer; perturbed answers are worse ones."""
     wrong = record.get("perturbed_answer")

@@ -88,6 +88,24 @@ def _says_nothing(turn: Any) -> bool:
     return blank(turn.get("content", turn.get("value")))
 
 
+def parted(chosen: Any, rejected: Any) -> tuple[str, str, str]:
+    """Two texts as the prompt that both begin with, and the rest of each.
+
+    What both begin with ends before the last white space in it, so that no word is cut in two.
+    """
+    better, worse = text(chosen, "chosen"), text(rejected, "rejected")
+    if better.strip() == worse.strip():
+        raise Unusable("chosen and rejected are identical")
+    pairs = enumerate(zip(better, worse, strict=False))
+    apart = next((i for i, (one, other) in pairs if one != other), min(len(better), len(worse)))
+    shared = better[:apart]
+    prompt = shared[: len(shared) - len(re.split(r"\s", shared)[-1])].strip()
+    if not prompt:
+        raise Unusable("has no prompt, and chosen and rejected share no beginning that could be it")
+    start = better.index(prompt) + len(prompt)
+    return prompt, better[start:].strip(), worse[start:].strip()
+
+
 def _message(turn: Any) -> Message:
     if not isinstance(turn, Mapping):
         raise Unusable("a turn must have role and content")

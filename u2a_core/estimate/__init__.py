@@ -6,6 +6,7 @@ result as data, which the pages read.
 
 from u2a_core.estimate.result import (
     MARGIN,
+    Beside,
     Estimate,
     Machine,
     Need,
@@ -19,6 +20,7 @@ from u2a_core.estimate.result import (
 
 __all__ = [
     "MARGIN",
+    "Beside",
     "Estimate",
     "Machine",
     "Need",

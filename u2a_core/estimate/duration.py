@@ -64,10 +64,12 @@ class Duration:
     Attributes:
         memory: with the passes, the amount of work and the settings.
         reply: the share of the longest reply that replies have.
+        slower: how many times as long the reward model's device takes for the same work.
     """
 
     memory: Memory
     reply: float = 1.0
+    slower: float = 1.0
 
     @property
     def settings(self) -> Settings:
@@ -162,16 +164,15 @@ class Duration:
         first, last = self.memory.policy.generation(rows, max(prompts), new)
         work = (_of(first) + _of(last) * (new * self.reply)) * (count / rows)
         if self.memory.reward is not None:
-            together = min(ROWS, count)
-            scored = self.memory.reward.scores(together, max(prompts) + new)
-            work += _of(scored) * (count / together)
+            scored = _of(self.memory.scored(prompts, samples))
+            work += scored * (self.slower * count / min(ROWS, count))
         return work
 
 
-def seconds(memory: Memory, command: str, rates: Rates) -> tuple[float, float]:
+def seconds(memory: Memory, command: str, rates: Rates, slower: float = 1.0) -> tuple[float, float]:
     """From, to: replies that end early, undisturbed; the longest ones, with what else runs here."""
     weights = memory.policy.skeleton.weights + memory.reward_weights
     low, high = (start + weights / read for start, read in zip(_START_S, _READ, strict=True))
-    low += FASTER * Duration(memory, _SHORTEST).cost(command).seconds(rates)
-    high += SLOWER * Duration(memory).cost(command).seconds(rates)
+    low += FASTER * Duration(memory, _SHORTEST, slower).cost(command).seconds(rates)
+    high += SLOWER * Duration(memory, slower=slower).cost(command).seconds(rates)
     return low, rates.busy * high

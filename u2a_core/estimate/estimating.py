@@ -11,9 +11,9 @@ import torch
 from u2a_core.config import ModelSettings, Settings, override, there
 from u2a_core.errors import ConfigError, U2AError
 from u2a_core.estimate.duration import seconds
-from u2a_core.estimate.machine import machine, measured_rates, process_bytes
+from u2a_core.estimate.machine import Rates, machine, measured_rates, process_bytes
 from u2a_core.estimate.memory import Memory
-from u2a_core.estimate.result import Estimate, Need, Suggestion, verdict
+from u2a_core.estimate.result import Beside, Estimate, Need, Suggestion, verdict
 from u2a_core.estimate.trace import Passes
 from u2a_core.estimate.workload import read_workload
 from u2a_core.models.policy import (
@@ -47,27 +47,52 @@ def estimate(settings: Settings) -> Estimate:
     longest = length_limit(settings.model, context_of(policy.skeleton.config))
     work = read_workload(settings, tokenizer, longest)
     device = choose_device(settings.model.device)
-    dtype = choose_dtype(settings.model.dtype, device)
-    memory = Memory(settings, policy, skeletons.reward(settings), work, 0, device.type)
-    width, depth = _sizes(policy.skeleton)
-    tokens = work.negatives.largest(settings.data.tokens_per_batch).tokens
-    rates = measured_rates(device, dtype, tokens=tokens, width=width, depth=depth)
-    times = {command: seconds(memory, command, rates) for command in COMMANDS}
+    reward = skeletons.reward(settings)
+    apart = _apart(settings, reward)
+    memory = Memory(settings, policy, reward, work, 0, device.type, apart.type if apart else "")
+    rates = _rates(memory, device)
+    theirs = _rates(memory, apart) if apart else rates
+    slower = rates.flops / theirs.flops
+    times = {command: seconds(memory, command, rates, slower) for command in COMMANDS}
     memory = replace(memory, program=_program(device))  # with all that the passes have imported
     needs = tuple(Need(name, *memory.peak(name), times[name]) for name in COMMANDS)
     there_is = machine(device, rates)
     found = Estimate(
-        model=_described(settings, policy.skeleton, longest, dtype),
+        model=_described(settings, policy.skeleton, longest, device),
         machine=there_is,
         needs=needs,
         suggestions=(),
         assumed=work.assumed,
         warnings=(*told, *_warnings(settings, policy.skeleton, device)),
+        beside=_beside(memory, apart, theirs) if apart else None,
     )
     if verdict(found.largest.peak, there_is.free) == "fits":
         return found
     helpful = _suggestions(memory, found.largest, skeletons, tokenizer)
     return replace(found, suggestions=helpful)
+
+
+def _apart(settings: Settings, reward: Passes | None) -> torch.device | None:
+    """The device of a reward model, where it is another than the policy's."""
+    if reward is None or not settings.objective.reward_device:
+        return None
+    names = (settings.model.device, settings.objective.reward_device)
+    own, other = (choose_device(name) for name in names)
+    return None if (own.type, own.index or 0) == (other.type, other.index or 0) else other
+
+
+def _beside(memory: Memory, device: torch.device, rates: Rates) -> Beside:
+    """What the reward model needs there."""
+    return Beside(machine(device, rates), memory.beside(_program(device)))
+
+
+def _rates(memory: Memory, device: torch.device) -> Rates:
+    """Of a device, for matrices like the policy's."""
+    width, depth = _sizes(memory.policy.skeleton)
+    size = memory.settings.data.tokens_per_batch
+    dtype = choose_dtype(memory.settings.model.dtype, device)
+    tokens = memory.work.negatives.largest(size).tokens
+    return measured_rates(device, dtype, tokens=tokens, width=width, depth=depth)
 
 
 def _program(device: torch.device) -> int:
@@ -82,7 +107,7 @@ class _Skeletons:
 
     def __init__(self) -> None:
         self._policies: dict[ModelSettings, Passes] = {}
-        self._rewards: dict[tuple[str, str], Passes | None] = {}
+        self._rewards: dict[tuple[str, ModelSettings], Passes] = {}
 
     def policy(self, settings: ModelSettings) -> Passes:
         if settings not in self._policies:
@@ -94,9 +119,10 @@ class _Skeletons:
         spec = settings.objective.reward or settings.evaluation.reward
         if not spec or (":" in spec and not there(Path(spec))):
             return None
-        key = (spec, settings.model.dtype)
+        device = settings.objective.reward_device or settings.model.device
+        key = (spec, settings.model.model_copy(update={"device": device}))
         if key not in self._rewards:
-            self._rewards[key] = Passes(reward_skeleton(spec, settings.model))
+            self._rewards[key] = Passes(reward_skeleton(*key))
         return self._rewards[key]
 
 
@@ -123,12 +149,15 @@ def _suggestions(
             work = memory.work
             if longest != work.longest:
                 work = read_workload(changed, tokenizer, longest)
+            reward = skeletons.reward(changed)
+            apart = _apart(changed, reward)
             after = replace(
                 memory,
                 settings=changed,
                 policy=policy,
-                reward=skeletons.reward(changed),
+                reward=reward,
                 work=work,
+                apart=apart.type if apart else "",
             )
             peak = sum(part.bytes for part in after.peak(worst.command)[1])
         except U2AError:  # a change that this model or these data do not allow
@@ -147,7 +176,7 @@ def _changes(memory: Memory) -> list[_Change]:
     rows = settings.objective.generation_rows
     half, shorter = max(16, size // 2), max(32, work.longest // 2)
     full, wide = model.parameters == "full", memory.policy.skeleton.weights
-    numbers = memory.policy.skeleton.parameters
+    numbers, card = memory.policy.skeleton.parameters, memory.device == "cuda"
     changes: list[tuple[bool, str, dict[str, Any], str]] = [
         (full, "Train a LoRA adapter", {"model.parameters": "lora", "model.lora_slopes": "adapter"},
          "the weights themselves stay; the adapter's first slopes see its B alone"),
@@ -156,6 +185,14 @@ def _changes(memory: Memory) -> list[_Change]:
         (model.lora_slopes == "weights" and model.parameters == "lora",
          "Take slopes in the adapter's space", {"model.lora_slopes": "adapter"},
          "the adapter's first slopes see its B alone"),
+        (not model.activation_checkpointing, "Compute activations again",
+         {"model.activation_checkpointing": True}, "about a third more time in a gradient"),
+        (card and model.quantize == "none", "Hold the base's weights in 4 bits",
+         {"model.quantize": "4bit", "model.parameters": "lora", "model.lora_slopes": "adapter"},
+         "rounded weights, slower products; bitsandbytes must be there; computed, not measured"),
+        (card and memory.reward is not None and not memory.apart,
+         "Keep the reward model on the CPU", {"objective.reward_device": "cpu"},
+         "replies are scored more slowly, in this machine's own memory"),
         (wide > 3 * numbers, "Compute in bfloat16", {"model.dtype": "bfloat16"},
          "fewer digits: steps and slopes are rounded"),
         (settings.objective.splits > 0, "Leave out the gains' standard errors",
@@ -181,7 +218,7 @@ def _sizes(skeleton: Skeleton) -> tuple[int, int]:
 
 
 def _described(
-    settings: Settings, skeleton: Skeleton, longest: int, dtype: torch.dtype
+    settings: Settings, skeleton: Skeleton, longest: int, device: torch.device
 ) -> dict[str, Any]:
     return {
         "path": settings.model.path,
@@ -190,15 +227,19 @@ def _described(
         "how": settings.model.parameters,
         "layers": int(getattr(skeleton.config, "num_hidden_layers", 0)),
         "vocabulary": int(skeleton.config.vocab_size),
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": str(choose_dtype(settings.model.dtype, device)).removeprefix("torch."),
         "longest": longest,
     }
 
 
 def _warnings(settings: Settings, skeleton: Skeleton, device: torch.device) -> tuple[str, ...]:
-    own, told = settings.model, "is not counted here, and lowers what is needed"
-    found = [f"model.quantize {own.quantize} {told}."] if own.quantize != "none" else []
-    found += [f"model.activation_checkpointing {told}."] if own.activation_checkpointing else []
+    found, kind = [], settings.model.quantize
+    if kind != "none":
+        refused = "" if device.type == "cuda" else " A job with it needs CUDA: refused here."
+        found.append(
+            f"What model.quantize {kind} needs is computed by the formats of bitsandbytes, and not "
+            f"measured.{refused}"
+        )
     context = context_of(skeleton.config)
     if context and settings.model.max_length > context:
         found.append(

@@ -9,14 +9,16 @@ and gradients come from its trace.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from u2a_core.config import Settings
 from u2a_core.estimate.result import Part
-from u2a_core.estimate.trace import ACTIVATIONS, GRADIENTS, LOGITS, Passes, Shape, Trace
+from u2a_core.estimate.trace import ACTIVATIONS, GRADIENTS, LOGITS, WHOLE, Passes, Shape, Trace
 from u2a_core.estimate.workload import Workload
 from u2a_core.models.generation import TOKENS_PER_BATCH
 from u2a_core.models.scorer import ROWS
+from u2a_core.models.skeleton import policy_skeleton
 
 _RIDGE_VECTORS = 5
 """∇J, u, θ, θ moved, and the gradient on one side, while the neglected curvature is measured."""
@@ -39,6 +41,7 @@ ABOUT = {
     "gradients": "of the trained parameters",
     "activations": "what a batch leaves for the backward pass",
     "logits": "vocabulary × response tokens of a batch",
+    WHOLE: "of one quantized layer at a time, while it computes",
     "generation cache": "keys and values of the replies that are sampled together",
     "allocator": "what the heap keeps of blocks that passes have freed",
 }
@@ -68,6 +71,7 @@ class Memory:
         work: how much there is to compute.
         program: bytes of the process without a model.
         device: the kind of it: cpu, cuda, mps.
+        apart: the kind of the reward model's device, where it is another; else empty.
     """
 
     settings: Settings
@@ -76,6 +80,7 @@ class Memory:
     work: Workload
     program: int
     device: str = "cpu"
+    apart: str = ""
 
     @property
     def theta(self) -> int:
@@ -94,34 +99,58 @@ class Memory:
 
     def peak(self, command: str) -> tuple[str, tuple[Part, ...]]:
         """The worst phase of gains, reweight or unlearn, and the parts of its memory."""
-        phases = list(self.phases(command))
-        worst = max(phases, key=lambda phase: phase.total)
+        worst = max(self.phases(command), key=lambda phase: phase.total)
         parts = {**self._always(), **worst.held}
-        parts["allocator"] = self._allocator(phases, sum(parts.values()))
-        order = [name for name in ABOUT if parts.get(name, 0) > 0]
-        return worst.name, tuple(Part(name, parts[name], ABOUT[name]) for name in order)
+        parts["allocator"] = self._allocator(command, sum(parts.values()))
+        return worst.name, _listed(parts)
+
+    def beside(self, program: int) -> tuple[Part, ...]:
+        """The parts of a reward model's memory on a device of its own; none where there is none.
+
+        Args:
+            program: bytes of the process there.
+        """
+        if self.reward is None or not self.apart:
+            return ()
+        read = [self.scored(prompts, samples).total for _, prompts, samples in self.sampled()]
+        parts = {"program": program, "reward model": self.reward_weights}
+        parts[ACTIVATIONS] = max(read, default=0)
+        parts["allocator"] = round(_beside_tensors(self.apart) * sum(parts.values()))
+        return _listed(parts)
 
     def totals(self, command: str) -> list[int]:
         """Bytes of each phase by itself, in their order; the largest is the peak."""
-        always, phases = sum(self._always().values()), list(self.phases(command))
-        alone = [always + phase.total for phase in phases]
-        return [total + self._allocator(phases, total) for total in alone]
+        always = sum(self._always().values())
+        alone = [always + phase.total for phase in self.phases(command)]
+        return [total + self._allocator(command, total) for total in alone]
 
-    def _allocator(self, phases: list[Phase], total: int) -> int:
+    def _allocator(self, command: str, total: int) -> int:
         """What stays allocated beside the tensors.
 
-        On a CPU blocks below 32 MiB come from the heap. An adapter's narrow tensors, kept for the
-        backward pass, lie between large ones that are freed at once, and the gaps are not given
-        back: about as much again as a pass holds. With every block mapped by itself
-        (MALLOC_MMAP_THRESHOLD_) the same runs hold their tensors alone.
+        On a CPU blocks below 32 MiB come from the heap, and gaps between those that stay are not
+        given back. An adapter's narrow tensors lie between large ones that are freed at once: about
+        as much again as a pass holds, or would hold if its activations were not computed again.
+        Without an adapter those that are leave gaps between the gradients: as much as a pass holds.
+        With every block mapped by itself (MALLOC_MMAP_THRESHOLD_) the same runs hold their tensors
+        alone.
         """
-        if self.device != "cpu":
-            return round(_CACHING * total)
-        if self.settings.model.parameters != "lora":
-            return round(_PAGES * total)
+        beside, model = round(_beside_tensors(self.device) * total), self.settings.model
+        lora = model.parameters == "lora"
+        if self.device != "cpu" or not (lora or model.activation_checkpointing):
+            return beside
         passing = (ACTIVATIONS, LOGITS, "generation cache")
-        left = max(sum(phase.held.get(name, 0) for name in passing) for phase in phases)
-        return left + round(_PAGES * total)
+        phases = (self._keeping if lora else self).phases(command)
+        return beside + max(sum(phase.held.get(n, 0) for n in passing) for phase in phases)
+
+    @cached_property
+    def _keeping(self) -> Memory:
+        """The same, where no activations are computed again."""
+        model = self.settings.model
+        if not model.activation_checkpointing:
+            return self
+        model = model.model_copy(update={"activation_checkpointing": False})
+        settings = self.settings.model_copy(update={"model": model})
+        return replace(self, settings=settings, policy=Passes(policy_skeleton(model)))
 
     def phases(self, command: str) -> Iterator[Phase]:
         """What the command does that may need most."""
@@ -142,17 +171,27 @@ class Memory:
             "program": self.program,
             "weights": skeleton.weights - (self.theta if lora else 0),
             "adapter": self.theta if lora else 0,
-            "reward model": self.reward_weights,
+            "reward model": 0 if self.apart else self.reward_weights,
         }
+
+    def sampled(self) -> Iterator[tuple[str, tuple[int, ...], int]]:
+        """What replies are sampled for: name, lengths of the prompts, replies each."""
+        objective, evaluation = self.settings.objective, self.settings.evaluation
+        if self.work.asked:
+            yield "sampling replies for J", self.work.asked, objective.samples
+        if self.work.test:
+            yield "sampling replies to compare", self.work.test, evaluation.samples
+
+    def scored(self, prompts: tuple[int, ...], samples: int) -> Trace:
+        """The reward model's reading of a batch of replies."""
+        assert self.reward is not None
+        rows = min(ROWS, len(prompts) * samples)
+        return self.reward.scores(rows, max(prompts) + self.settings.objective.max_new_tokens)
 
     def _sampling(self, kept: dict[str, int]) -> Iterator[Phase]:
         """Generation for J and for the comparison, and the reward model's reading of it."""
-        objective, evaluation = self.settings.objective, self.settings.evaluation
-        uses = [("sampling replies for J", self.work.asked, objective.samples)]
-        uses.append(("sampling replies to compare", self.work.test, evaluation.samples))
-        for name, prompts, samples in uses:
-            if not prompts:
-                continue
+        objective = self.settings.objective
+        for name, prompts, samples in self.sampled():
             rows = min(objective.generation_rows, len(prompts) * samples)
             width, new = max(prompts), objective.max_new_tokens
             cache = self.policy.cache_bytes(rows, width + new)
@@ -160,9 +199,9 @@ class Memory:
                 held = _sum(trace)
                 rest = max(0, held[ACTIVATIONS] - cache)
                 yield Phase(name, {**kept, **held, ACTIVATIONS: rest, "generation cache": cache})
-            if self.reward is not None:
-                scored = self.reward.scores(min(ROWS, len(prompts) * samples), width + new)
-                yield Phase("scoring replies by the reward model", {**kept, **_sum(scored)})
+            if self.reward is not None and not self.apart:
+                scored = _sum(self.scored(prompts, samples))
+                yield Phase("scoring replies by the reward model", {**kept, **scored})
 
     def _scoring(self, kept: dict[str, int]) -> Iterator[Phase]:
         """∇J in parts, its curvature, and the slopes along directions."""
@@ -217,3 +256,12 @@ class Memory:
 
 def _sum(trace: Trace) -> dict[str, int]:
     return {ACTIVATIONS: 0, **trace.peak}
+
+
+def _beside_tensors(device: str) -> float:
+    """Share of the memory that lies beside tensors."""
+    return _PAGES if device == "cpu" else _CACHING
+
+
+def _listed(parts: dict[str, int]) -> tuple[Part, ...]:
+    return tuple(Part(name, parts[name], ABOUT[name]) for name in ABOUT if parts.get(name, 0) > 0)

@@ -62,6 +62,24 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What the reward model needs on a device of its own.
+
+    Attributes:
+        machine: that device.
+        parts: of its memory.
+    """
+
+    machine: Machine
+    parts: tuple[Part, ...]
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the worst moment."""
+        return sum(part.bytes for part in self.parts)
+
+
+@dataclass(frozen=True)
 class Suggestion:
     """A change of the settings that needs less.
 
@@ -92,6 +110,7 @@ class Estimate:
         assumed: what the settings do not say.
         warnings: what else a user should know.
         margin: share by which the memory may differ.
+        beside: of the reward model, where its device is another than the policy's.
     """
 
     model: dict[str, Any]
@@ -101,6 +120,7 @@ class Estimate:
     assumed: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     margin: float = MARGIN
+    beside: Beside | None = None
 
     @property
     def largest(self) -> Need:
@@ -122,11 +142,12 @@ def from_dict(raw: dict[str, Any]) -> Estimate:
         Need(
             command=need["command"],
             phase=need["phase"],
-            parts=tuple(Part(**part) for part in need["parts"]),
+            parts=_parts(need),
             seconds=(float(need["seconds"][0]), float(need["seconds"][1])),
         )
         for need in raw["needs"]
     )
+    beside = raw.get("beside")
     return Estimate(
         model=dict(raw["model"]),
         machine=Machine(**raw["machine"]),
@@ -135,7 +156,12 @@ def from_dict(raw: dict[str, Any]) -> Estimate:
         assumed=tuple(raw["assumed"]),
         warnings=tuple(raw["warnings"]),
         margin=float(raw["margin"]),
+        beside=Beside(Machine(**beside["machine"]), _parts(beside)) if beside else None,
     )
+
+
+def _parts(raw: dict[str, Any]) -> tuple[Part, ...]:
+    return tuple(Part(**part) for part in raw["parts"])
 
 
 def verdict(peak: int, free: int, margin: float = MARGIN) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -22,6 +22,7 @@ from torch.utils.flop_counter import flop_registry
 from u2a_core.models.skeleton import Skeleton
 
 LOGITS, GRADIENTS, ACTIVATIONS = "logits", "gradients", "activations"
+WHOLE = "dequantized weights"
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,9 @@ def traced(skeleton: Skeleton, logits: int, work: Callable[[], Any]) -> tuple[Tr
         work: runs the passes.
     """
     held = [*skeleton.model.parameters(), *skeleton.model.buffers()]
-    shapes = {p.shape for p in skeleton.model.parameters() if p.dim() > 1}
-    shapes |= {torch.Size(reversed(shape)) for shape in shapes}
+    shapes = {p.shape: GRADIENTS for p in skeleton.model.parameters() if p.dim() > 1}
+    shapes |= {torch.Size(reversed(shape)): kind for shape, kind in shapes.items()}
+    shapes |= {layer.shape: WHOLE for layer in skeleton.packed}
     known = {tensor.untyped_storage()._cdata for tensor in held}
     tally = _Tally(known, lambda tensor: _kind(tensor, logits, shapes))
     with skeleton.mode, tally:
@@ -113,10 +115,8 @@ def traced(skeleton: Skeleton, logits: int, work: Callable[[], Any]) -> tuple[Tr
     return trace, out
 
 
-def _kind(tensor: Tensor, logits: int, shapes: Collection[torch.Size]) -> str:
-    if tensor.numel() == logits:
-        return LOGITS
-    return GRADIENTS if tensor.shape in shapes else ACTIVATIONS
+def _kind(tensor: Tensor, logits: int, shapes: Mapping[torch.Size, str]) -> str:
+    return LOGITS if tensor.numel() == logits else shapes.get(tensor.shape, ACTIVATIONS)
 
 
 @dataclass(frozen=True)

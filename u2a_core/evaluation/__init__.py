@@ -18,10 +18,12 @@ from u2a_core.evaluation.likelihoods import (
     membership_measured,
     token_log_probs,
 )
+from u2a_core.evaluation.served import ServedModel
 from u2a_core.evaluation.sets import Sets, load_sets, matched, why_missing
 
 __all__ = [
     "ASKED",
+    "ServedModel",
     "Sets",
     "all_metrics",
     "cost",

@@ -11,6 +11,7 @@ from u2a_core.errors import ConfigError
 from u2a_core.types import PreferencePair, Prompt, Sample, prompt_text
 
 SETTINGS = {
+    "model.path": "the local model, whose likelihoods these are",
     "data.prompts": "test prompts",
     "data.retain": "a retain set",
     "data.negatives": "the negatives",
@@ -38,11 +39,14 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "coherence": ("data.prompts", "evaluation.encoder"),
     "reply_words": ("data.prompts",),
     "distinct_2": ("data.prompts",),
-    "perplexity": ("data.prompts",),
-    "retain_nll": ("data.retain",),
-    "membership_loss": ("data.negatives", "evaluation.outsiders"),
-    "membership_mink": ("data.negatives", "evaluation.outsiders"),
-    "halueval_accuracy": ("evaluation.questions",),
+    "perplexity": ("model.path", "data.prompts"),
+    "retain_nll": ("model.path", "data.retain"),
+    "membership_loss": ("model.path", "data.negatives", "evaluation.outsiders"),
+    "membership_mink": ("model.path", "data.negatives", "evaluation.outsiders"),
+    "halueval_accuracy": (
+        "model.path",
+        "evaluation.questions",
+    ),
     "halueval_judged": ("evaluation.questions", "evaluation.judge"),
     "over_refusal": ("evaluation.benign",),
     "benign_reward": ("evaluation.benign", "evaluation.reward"),

@@ -4,7 +4,7 @@
 as downloads. Imports no torch before an adapter is merged.
 """
 
-from u2a_core.export.card import base_of, card, settings_text
+from u2a_core.export.card import card, settings_text
 from u2a_core.export.command import ExportOptions, export_run
 from u2a_core.export.folder import Exported, Wanted, evaluations, run_card, write_export
 from u2a_core.export.samples import TABLES, Samples, line, samples_of, write_jsonl, write_parquet
@@ -19,7 +19,6 @@ __all__ = [
     "Samples",
     "Tool",
     "Wanted",
-    "base_of",
     "card",
     "chosen",
     "evaluations",

@@ -17,7 +17,7 @@ from u2a_core.config import Settings, there
 from u2a_core.config.paths import PATHS
 from u2a_core.data import is_hub_id
 from u2a_core.errors import RunError
-from u2a_core.runs import Run
+from u2a_core.runs import Run, base_of
 
 Form: TypeAlias = Literal["", "adapter", "whole"]
 """What the folder holds of a model: nothing, an adapter alone, whole weights."""
@@ -74,15 +74,8 @@ def card(
     return _front_matter(run, form, files) + "\n" + "\n\n".join(parts) + "\n"
 
 
-def base_of(run: Run) -> str:
-    """The model that the run began with: a folder or hub id."""
-    settings = run.settings()
-    tuned = run.config()["command"] == "baseline" and settings.baseline.method in ("sft", "retrain")
-    return settings.baseline.base if tuned else settings.model.path
-
-
 def _hub_base(run: Run) -> str:
-    """The same where it is a hub id, without its revision; else nothing."""
+    """The model that the run began with, if a hub id, without its revision; else nothing."""
     name = base_of(run).partition("@")[0]
     return name if is_hub_id(name) and not there(Path(base_of(run))) else ""
 
@@ -156,8 +149,8 @@ def _results(run: Run, report: Mapping[str, Any], measured: Sequence[Run]) -> li
             f"{report['helps']} of {report['data']['negatives']} samples have a positive gain.",
         ]
     try:
-        rows = table.rows([run, *measured])
-    except RunError:
+        rows = table.rows(table.usable([run, *measured]).runs)
+    except RunError:  # nothing was measured
         rows = []
     metrics = table.shown_metrics(rows)
     if metrics:
@@ -200,6 +193,7 @@ def _how(run: Run, settings: Settings, words: str) -> list[str]:
         if (kept := _differing(values, plain[section])) not in ({}, plain[section])
     }
     hashes = [[name, f"`{digest}`"] for name, digest in sorted(config["sha256"].items())]
+    commits = [[name, f"`{commit}`"] for name, commit in sorted(run.commits().items())]
     packages = ", ".join(f"{k} {v}" for k, v in config.get("packages", {}).items())
     again = f"u2a {config['command']} settings.yaml --out RUN\n"
     again += f"u2a export RUN --to FOLDER {words}".rstrip() + "\n"
@@ -211,6 +205,7 @@ def _how(run: Run, settings: Settings, words: str) -> list[str]:
         "Settings that are not the defaults; settings.yaml has all of them:",
         f"```yaml\n{yaml.safe_dump(changed, sort_keys=False, allow_unicode=True)}```",
         _grid(["file", "sha256"], hashes) if hashes else "No file of this machine was read.",
+        *([_grid(["model of the hub", "commit"], commits)] if commits else []),
     ]
 
 
@@ -236,12 +231,13 @@ def _name(value: str) -> str:
 
 
 def _loading(run: Run, form: Form) -> list[str]:
-    base = _hub_base(run) or "BASE_MODEL"
+    base, commit = _hub_base(run) or "BASE_MODEL", run.commits().get(base_of(run))
+    which = f'"{base}", revision="{commit}"' if commit else f'"{base}"'
     if form == "adapter":
         code = (
             "from peft import PeftModel\n"
             "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            f'base = AutoModelForCausalLM.from_pretrained("{base}")\n'
+            f"base = AutoModelForCausalLM.from_pretrained({which})\n"
             'model = PeftModel.from_pretrained(base, "FOLDER")\n'
         )
     else:

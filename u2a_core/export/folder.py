@@ -16,10 +16,10 @@ import pandas as pd
 from u2a_core.config import there
 from u2a_core.errors import RunError, U2AError
 from u2a_core.estimate import size
-from u2a_core.export.card import Form, base_of, card, settings_text
+from u2a_core.export.card import Form, card, settings_text
 from u2a_core.export.samples import TABLES, Samples, samples_of, write_jsonl, write_parquet
 from u2a_core.export.training import Choice, Tool, chosen, training_files
-from u2a_core.runs import Run, Workspace, reviews
+from u2a_core.runs import Run, Workspace, as_found, base_of, reviews
 from u2a_core.runs.files import read_json
 
 CARD = "README.md"
@@ -138,6 +138,8 @@ def _measures(evaluation: Run, run: Run) -> Literal["", "ours", "original"]:
         theirs, ours = evaluation.settings(), run.settings()
     except U2AError:  # of another version: no reason to fail here
         return ""
+    if theirs.evaluation.endpoint:  # of whatever it serves, which no run can tell
+        return ""
     target = theirs.evaluation.target
     if target:
         return "ours" if Path(target).resolve() == run.path.resolve() else ""
@@ -249,7 +251,7 @@ def _merged(run: Run, target: Path) -> list[str]:
     trained_in = (run.report().get("data") or {}).get("dtype", "float32")
     settings = run.settings().model.model_copy(update={"dtype": trained_in})
     target.parent.mkdir(parents=True, exist_ok=True)
-    untied = save_merged(settings, run.model_folder, target, weights=base_of(run))
+    untied = save_merged(settings, run.model_folder, target, weights=as_found(run, base_of(run)))
     return [
         "The adapter reached the output head, which the model shares with its input embedding: "
         "the export has a head of its own, and is larger by it."

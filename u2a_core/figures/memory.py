@@ -14,12 +14,14 @@ PARTS = {
         "reward model": "#56B4E9", "copies of the weights": "#CC79A7", "optimizer": "#8F4A75",
         "gain directions": "#E3B23C", "gradients": "#8A6D00", "activations": "#009E73",
         "logits": "#6FCBAE", "generation cache": "#6A51A3", "allocator": "#D3CFC9",
+        "dequantized weights": "#7FA8C9",
     },
     "dark": {
         "program": "#6F6A65", "weights": "#56B4E9", "adapter": "#A5D8F5",
         "reward model": "#1B7CB5", "copies of the weights": "#E39CC4", "optimizer": "#A6608A",
         "gain directions": "#E6C84B", "gradients": "#A08A2E", "activations": "#3FC79A",
         "logits": "#1E7F61", "generation cache": "#B3A2E0", "allocator": "#4A4642",
+        "dequantized weights": "#2F5D80",
     },
 }  # fmt: skip
 _GIB = 2**30

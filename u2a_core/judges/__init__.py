@@ -19,7 +19,7 @@ from u2a_core.judges.protocol import Cost, Judge, Question, Usage
 from u2a_core.judges.sources import ClassifierJudge, FunctionJudge, LocalSource
 from u2a_core.models import HarmClassifier, load_function, load_local_judge
 
-__all__ = ["Cost", "Judge", "Question", "TextJudge", "Usage", "load_judge"]
+__all__ = ["Cost", "Endpoint", "Judge", "Question", "TextJudge", "Usage", "load_judge"]
 
 
 def load_judge(settings: Settings, cache: Path) -> Judge:

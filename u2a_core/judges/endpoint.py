@@ -1,6 +1,7 @@
-"""Answers from an OpenAI-compatible chat completions endpoint, over HTTP.
+"""Answers from an OpenAI-compatible chat completions endpoint, over HTTP: a judge's, or replies.
 
-The key comes from U2A_JUDGE_KEY alone and is never written anywhere. 429, 5xx and timeouts are
+The key comes from U2AJUDGE_KEY, for replies from U2A_ENDPOINT_KEY, alone and is never written
+anywhere. 429, 5xx and timeouts are
 tried again with exponential back-off and jitter, no sooner than Retry-After says. Redirects are
 not followed: the key would go with them.
 """
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,12 +23,12 @@ from u2a_core.config import EvaluationSettings
 from u2a_core.errors import ConfigError, ModelError
 from u2a_core.judges.asking import SPENT, Answer, Gate
 from u2a_core.judges.protocol import Usage
+from u2a_core.judges.roles import JUDGE, REPLIES, Role, key_header, served, shown
 from u2a_core.types import Prompt
 
 if TYPE_CHECKING:
     import httpx2
 
-KEY = "U2A_JUDGE_KEY"
 _LONGEST_WAIT_S = 120.0
 _AGAIN = (408, 425, 429)
 _LARGEST = 4 * 2**20
@@ -52,6 +52,7 @@ class Endpoint:
         timeout: seconds for one request, its whole answer included.
         parallel: requests at a time.
         ended: when set, waiting ends.
+        role: what it is for.
         tries: of one request.
         backoff: seconds before the second try, doubled before each further one.
     """
@@ -61,6 +62,7 @@ class Endpoint:
     timeout: float
     parallel: int
     ended: Event
+    role: Role = JUDGE
     tries: int = 4
     backoff: float = 1.0
     together: int = 1
@@ -70,31 +72,35 @@ class Endpoint:
 
     @classmethod
     def of(cls, settings: EvaluationSettings, ended: Event) -> Endpoint:
-        """As the settings say.
+        """A judge, as the settings say.
 
         Raises:
             ConfigError: if no model is named, or the HTTP library is not installed.
         """
-        if not settings.judge_model:
+        asked = JUDGE, settings.judge, settings.judge_model
+        return cls(*served(*asked), settings.judge_timeout, settings.judge_parallel, ended, JUDGE)
+
+    @classmethod
+    def of_replies(cls, settings: EvaluationSettings, ended: Event) -> Endpoint:
+        """What replies in place of the local model, as the settings say.
+
+        Raises:
+            ConfigError: as `of`; and if it is no address.
+        """
+        if not settings.endpoint.startswith(("http://", "https://")):
             raise ConfigError(
-                "evaluation.judge_model must name the model to ask for at "
-                f"{_shown(settings.judge)}; got nothing. Name one that the endpoint serves."
+                "evaluation.endpoint must be an address that begins with http:// or https://; got "
+                f"{settings.endpoint!r}. Give the one that ends in /v1."
             )
-        _library()
-        base, mark, query = settings.judge.partition("?")
-        base = base.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+        asked = REPLIES, settings.endpoint, settings.endpoint_model
         return cls(
-            f"{base}{mark}{query}",
-            settings.judge_model,
-            settings.judge_timeout,
-            settings.judge_parallel,
-            ended,
+            *served(*asked), settings.endpoint_timeout, settings.endpoint_parallel, ended, REPLIES
         )
 
     @property
     def identity(self) -> str:
         """Address and model, without a password in the address."""
-        return f"{_shown(self.address)} {self.model}"
+        return f"{shown(self.address)} {self.model}"
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -102,7 +108,9 @@ class Endpoint:
         import httpx2
 
         limits = httpx2.Limits(max_connections=self.parallel)
-        with httpx2.Client(headers=_key(), timeout=self.timeout, limits=limits) as self._client:
+        with httpx2.Client(
+            headers=key_header(self.role.key), timeout=self.timeout, limits=limits
+        ) as self._client:
             yield
 
     def __call__(self, conversations: Sequence[Prompt], usage: Usage, gate: Gate) -> list[Answer]:
@@ -111,16 +119,27 @@ class Endpoint:
         Raises:
             ModelError: if the key is refused, the address is wrong or nothing answers there.
         """
-        return [self._ask(conversation, usage, gate) for conversation in conversations]
+        return [self.ask(conversation, usage, gate) for conversation in conversations]
 
-    def _ask(self, conversation: Prompt, usage: Usage, gate: Gate) -> Answer:
-        """Sends a conversation, as it is, until an answer comes or the tries are used up."""
-        messages = [{"role": turn.role, "content": turn.content} for turn in conversation]
+    def ask(self, conversation: Prompt, usage: Usage, gate: Gate, **options: Any) -> Answer:
+        """Sends a conversation, as it is, until an answer comes or the tries are used up.
+
+        Args:
+            conversation: the turns.
+            usage: where tokens are counted.
+            gate: asked before each request.
+            options: of the request, beside those of the role.
+
+        Raises:
+            ModelError: as `__call__`.
+        """
+        turns = [{"role": turn.role, "content": turn.content} for turn in conversation]
+        body = {"model": self.model, "messages": turns, **options}
         why = ""
         for attempt in range(self.tries):
             if not gate():
                 return Answer(failure=why or SPENT)
-            outcome = self._try(messages, usage)
+            outcome = self._try(body, usage)
             if isinstance(outcome, Answer):
                 return outcome
             why = outcome.why
@@ -129,28 +148,28 @@ class Endpoint:
                 return Answer(failure=why)
         if not self._answered:
             raise ModelError(
-                f"The judge's endpoint {_shown(self.address)} must answer; got: {why}, "
-                f"{self.tries} times. Check evaluation.judge and that its server runs."
+                f"{self.role.who} {shown(self.address)} must answer; got: {why}, "
+                f"{self.tries} times. Check {self.role.setting} and that its server runs."
             )
         return Answer(failure=why)
 
-    def _try(self, messages: list[dict[str, str]], usage: Usage) -> Answer | _Again:
+    def _try(self, body: dict[str, Any], usage: Usage) -> Answer | _Again:
         """One request: an answer, a failure that lasts, or why to try again."""
         import httpx2
 
         plain = self._plain
         try:
-            response = self._post(messages, plain)
+            response = self._post(body if plain else {**body, **self.role.options})
         except httpx2.TimeoutException:
             return _Again(f"no answer within {self.timeout:g} s")
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             return _Again(f"the connection failed ({type(error).__name__})")
         except httpx2.InvalidURL as error:
             raise ConfigError(
-                f"evaluation.judge must be an address; got {_shown(self.address)} ({error})."
+                f"{self.role.setting} must be an address; got {shown(self.address)} ({error})."
             ) from error
         self._answered = True
-        if response.status_code == 400 and not plain:
+        if response.status_code == 400 and self.role.options and not plain:
             self._plain = True  # some models take no temperature
             return _Again("status 400")
         return _content(response, usage) if response.status_code == 200 else self._failed(response)
@@ -166,12 +185,10 @@ class Endpoint:
             return Answer(failure=f"{why}, to be asked again after {wait:.0f} s")
         return _Again(why, wait)
 
-    def _post(self, messages: list[dict[str, str]], plain: bool) -> httpx2.Response:
+    def _post(self, body: dict[str, Any]) -> httpx2.Response:
         """One request; the timeout bounds the whole of it, not each of its packets alone."""
         import httpx2
 
-        options: dict[str, Any] = {} if plain else {"temperature": 0}
-        body = {"model": self.model, "messages": messages, **options}
         end, content = time.monotonic() + self.timeout, b""
         with self._client.stream("POST", self.address, json=body) as response:
             for part in response.iter_bytes():
@@ -188,42 +205,24 @@ class Endpoint:
 
         The endpoint's own words are left out of the sentence: they may quote the key.
         """
-        status, address = response.status_code, _shown(self.address)
+        status, role = response.status_code, self.role
+        who = f"{role.who} {shown(self.address)}"
         if status in (401, 403):
-            found = "its key was refused" if os.environ.get(KEY) else "no key was given"
+            found = "its key was refused" if os.environ.get(role.key) else "no key was given"
             raise ModelError(
-                f"The judge's endpoint {address} must accept the request; got status {status}: "
-                f"{found}. Set the environment variable {KEY} to a valid key."
+                f"{who} must accept the request; got status {status}: {found}. Set the environment "
+                f"variable {role.key} to a valid key."
             )
         if status == 404:
             raise ModelError(
-                f"The judge's endpoint {address} must serve the model {self.model!r}; got status "
-                "404. Set evaluation.judge to the address that ends in /v1, and "
-                "evaluation.judge_model to a model that it serves."
+                f"{who} must serve the model {self.model!r}; got status 404. Set {role.setting} to "
+                f"the address that ends in /v1, and {role.setting}_model to a model that it serves."
             )
         if 300 <= status < 400:
             raise ModelError(
-                f"The judge's endpoint {address} must answer itself; got a redirect ({status}). "
-                "Set evaluation.judge to the address it leads to."
+                f"{who} must answer itself; got a redirect ({status}). Set {role.setting} to the "
+                "address it leads to."
             )
-
-
-def _library() -> None:
-    try:
-        import httpx2  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            "A judge at an address needs httpx2, which is not installed. "
-            "Install it with: pip install 'u2a-workbench[judge]'."
-        ) from error
-
-
-def _key() -> dict[str, str]:
-    """The header that bears the key, where there is one."""
-    key = os.environ.get(KEY, "").strip()
-    if not (key.isascii() and key.isprintable()):
-        raise ConfigError(f"The key in {KEY} must be one word of ASCII letters. Copy it again.")
-    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _content(response: httpx2.Response, usage: Usage) -> Answer:
@@ -251,8 +250,3 @@ def _retry_after(response: httpx2.Response) -> float:
         return max(0.0, (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):
         return 0.0
-
-
-def _shown(address: str) -> str:
-    """The address without a user name and password in it, and without a query."""
-    return re.sub(r"//[^/@]*@", "//", address).partition("?")[0]

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import errors as hub
+from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -23,6 +24,7 @@ from u2a_core import params
 from u2a_core.config import there
 from u2a_core.errors import ModelError
 from u2a_core.models.checks import check_files, check_taken, incomplete
+from u2a_core.models.commits import note_commit
 from u2a_core.models.refusals import check_reach, load_failed, pickle_only
 
 # transformers would have a service of the hub convert a stranger's pickle, in a pull request
@@ -141,7 +143,19 @@ def pretrained(
         raise incomplete(path, sorted(found["missing_keys"]), model)
     check_taken(path, found["unexpected_keys"])
     assert isinstance(model, nn.Module)
+    config: Any = model.config
+    # where transformers itself once kept it; no configuration is saved with it
+    config._commit_hash = note_commit(path, _commit_of(path, "config.json"))
     return model
+
+
+def _commit_of(path: str, file: str) -> str:
+    """The commit of the hub that a model was just loaded from; empty for a folder."""
+    name, where = located(path)
+    if there(Path(path)):
+        return ""
+    found = try_to_load_from_cache(name, file, **where)  # its revision as it was just resolved
+    return Path(found).parent.name if isinstance(found, str) else ""
 
 
 def _check_mergeable(path: str, options: dict[str, Any]) -> None:
@@ -153,7 +167,9 @@ def _check_mergeable(path: str, options: dict[str, Any]) -> None:
 
 
 def adapter_of(path: str) -> str:
-    """The base model that a PEFT adapter was made of; empty if a folder or id is a whole model.
+    """The base model that a PEFT adapter was made of, at the revision that the adapter names.
+
+    Empty if a folder or id is a whole model.
 
     Raises:
         ModelError: if the adapter does not name a base.
@@ -162,7 +178,8 @@ def adapter_of(path: str) -> str:
     if file is None:
         return ""
     try:
-        base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        config = json.loads(file.read_text(encoding="utf-8"))
+        base, revision = config.get("base_model_name_or_path"), config.get("revision")
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{file} must be an adapter's configuration; got: {error}.") from error
     if not base or str(base) == path:
@@ -170,7 +187,7 @@ def adapter_of(path: str) -> str:
             f"The adapter {path} must name the model it was made of; got {base!r}. Set "
             "base_model_name_or_path in its adapter_config.json."
         )
-    return str(base)
+    return f"{base}@{revision}" if revision and not there(Path(str(base))) else str(base)
 
 
 def _adapter_file(path: str) -> Path | None:
@@ -267,5 +284,9 @@ def _merged(model: nn.Module, path: str, base: str) -> nn.Module:
             f"The adapter {path} must not reach the output head, which {base} shares with its "
             "input embedding: merged, it would change both. Train it with model.lora_head false."
         )
-    whole: nn.Module = adapted.merge_and_unload()
+    whole: Any = adapted.merge_and_unload()
+    # an adapter that is trained over it names what it was put on: this adapter, not its base
+    whole.name_or_path = located(path)[0]
+    whole.config._commit_hash = note_commit(path, _commit_of(path, _ADAPTER), base)
+    assert isinstance(whole, nn.Module)
     return whole

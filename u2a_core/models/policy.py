@@ -144,8 +144,6 @@ def load_policy(settings: ModelSettings, *, weights: str = "") -> Policy:
     check_finite(model, path)
     told += check_vocabulary(model, tokenizer, path)
     model = with_trainable(model, settings)
-    if settings.parameters == "lora" and adapter_of(path):  # merged, but in no folder as a whole
-        model.peft_config["default"].base_model_name_or_path = path  # type: ignore[union-attr,index]
     if settings.activation_checkpointing:
         checkpoint_activations(model)
     return Policy(model, tokenizer, settings, told)

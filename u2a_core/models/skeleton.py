@@ -20,9 +20,11 @@ from u2a_core.directional.contraction import scoring
 from u2a_core.errors import ModelError
 from u2a_core.losses import token_log_probs
 from u2a_core.models.checks import check_causal
+from u2a_core.models.kernels import checkpoint_activations
 from u2a_core.models.loading import UNLOADABLE, load_config
 from u2a_core.models.noise import add_gumbel
 from u2a_core.models.policy import choose_device, choose_dtype
+from u2a_core.models.quantized import Packed, layers_quantized, pack
 from u2a_core.models.refusals import load_failed
 from u2a_core.models.trained import adapted_weights, with_trainable
 from u2a_core.types import Batch
@@ -52,7 +54,13 @@ class Skeleton:
     @property
     def parameters(self) -> int:
         """How many numbers it has, those of an adapter included."""
-        return sum(p.numel() for p in params.distinct(self.model.parameters()))
+        packed = sum(layer.numbers for layer in self.packed)
+        return packed + sum(p.numel() for p in params.distinct(self.model.parameters()))
+
+    @property
+    def packed(self) -> list[Packed]:
+        """Its quantized layers."""
+        return [module for module in self.model.modules() if isinstance(module, Packed)]
 
     @property
     def weights(self) -> int:
@@ -134,12 +142,16 @@ def policy_skeleton(settings: ModelSettings) -> Skeleton:
     """
     from transformers import AutoModelForCausalLM
 
-    device = choose_device(settings.device)
+    dtype, kind = choose_dtype(settings.dtype, choose_device(settings.device)), settings.quantize
     config = load_config(settings.path, trust=settings.trust_remote_code)
     check_causal(config, settings.path)
-    model = _shapes(AutoModelForCausalLM, config, settings, choose_dtype(settings.dtype, device))
+    model = _shapes(AutoModelForCausalLM, config, settings, dtype)
+    layers = layers_quantized(model, kind, dtype) if kind != "none" else []
     with torch.device("meta"):
         model = with_trainable(model, settings)
+        pack(model, layers, kind)
+    if settings.activation_checkpointing:
+        checkpoint_activations(model)
     theta = tuple(params.trainable(model))
     seen = settings.parameters == "lora" and settings.lora_slopes == "weights"
     space = adapted_weights(model) if seen else theta

@@ -21,6 +21,7 @@ def with_trainable(model: nn.Module, settings: ModelSettings) -> nn.Module:
         from peft import LoraConfig, get_peft_model
 
         config = LoraConfig(
+            revision=_commit(model),
             r=settings.lora_rank,
             lora_alpha=settings.lora_alpha,
             target_modules=lora_targets(model, head=settings.lora_head),
@@ -45,6 +46,11 @@ def with_trainable(model: nn.Module, settings: ModelSettings) -> nn.Module:
         for layer in list(layers)[-settings.last_layers :]:
             layer.requires_grad_(True)
     return model
+
+
+def _commit(model: nn.Module) -> str | None:
+    """The commit of the hub that a model was loaded from, by which its adapter names it."""
+    return getattr(model.config, "_commit_hash", None) or None
 
 
 def lora_targets(model: nn.Module, *, head: bool) -> list[str] | str:

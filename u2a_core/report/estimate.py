@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from u2a_core.config import Settings
 from u2a_core.errors import U2AError
-from u2a_core.estimate import Estimate, Need, size, time_range, verdict
+from u2a_core.estimate import Beside, Estimate, Part, size, time_range, verdict
 
 _COLOURS = {"fits": "green", "tight": "yellow", "too large": "red"}
 
@@ -60,7 +61,9 @@ def _show(console: Console, found: Estimate) -> None:
         coloured = f"[{_COLOURS[said]}]{said}[/{_COLOURS[said]}]"
         table.add_row(need.command, size(need.peak), coloured, time_range(need.seconds), need.phase)
     console.print(table)
-    _parts(console, found.largest)
+    _parts(console, f"{found.largest.command}, while {found.largest.phase}", found.largest.parts)
+    if found.beside is not None:
+        _beside(console, found.beside, found.margin)
     for change in found.suggestions:
         words = " ".join(f"--{name} {value}" for name, value in change.changes.items())
         console.print(
@@ -74,7 +77,17 @@ def _show(console: Console, found: Estimate) -> None:
         console.print(f"[yellow]{escape(text)}[/yellow]", soft_wrap=True)
 
 
-def _parts(console: Console, need: Need) -> None:
-    console.print(f"Parts of {need.command}, while {need.phase}:")
-    for part in need.parts:
+def _beside(console: Console, found: Beside, margin: float) -> None:
+    machine, said = found.machine, verdict(found.peak, found.machine.free, margin)
+    _parts(console, f"the reward model on {machine.device}", found.parts)
+    console.print(
+        f"Its {size(found.peak)} are beside the above: {size(machine.free)} free of "
+        f"{size(machine.total)} ({escape(machine.memory)}), [{_COLOURS[said]}]{said}[/]",
+        soft_wrap=True,
+    )
+
+
+def _parts(console: Console, title: str, parts: Sequence[Part]) -> None:
+    console.print(f"Parts of {title}:")
+    for part in parts:
         console.print(f"  {size(part.bytes):>10}  {part.name}: {part.about}", soft_wrap=True)

@@ -36,6 +36,12 @@ def show_evaluation(console: Console, run: Run, report: dict[str, Any]) -> None:
     console.print(view)
     for name, reason in report["missing"].items():
         console.print(f"[dim]{METRICS[name].title} is missing. {escape(reason)}[/dim]")
+    if endpoint := report.get("endpoint"):
+        tokens = endpoint["tokens"]
+        console.print(
+            f"Replies of {escape(endpoint['source'])}: {endpoint['requests']} requests; "
+            f"{tokens['in']} tokens read, {tokens['out']} written."
+        )
     judge = report["judge"]
     if judge:
         tokens = judge["tokens"]

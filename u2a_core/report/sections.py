@@ -45,6 +45,7 @@ def section(run: Run, name: str, texts: Texts) -> str:
                     f"{report.get('seconds', 0):.0f} s."
                 )
             )
+            parts += [quiet(f"{name} at commit {c}.") for name, c in run.commits().items()]
             parts += [_warning(text) for text in report.get("warnings", [])]
             parts += _KINDS.get(kind, _other)(run, report, texts)
             parts += listing("What the run notes", report.get("notes", []))

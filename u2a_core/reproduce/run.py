@@ -45,6 +45,11 @@ def reproduction_settings(words: Sequence[str]) -> Settings:
     rest = [short.get(word, word.replace("--scale=", "--reproduction.scale=")) for word in rest]
     first = load_settings(config) if config else tiny.tiny_settings(task)
     settings = override(first, ["--reproduction.task", task, *rest])
+    if settings.evaluation.endpoint:
+        raise ConfigError(
+            "evaluation.endpoint must be empty for u2a reproduce, whose models no server has; got "
+            f"{settings.evaluation.endpoint}. Leave it out."
+        )
     if settings.reproduction.scale == "full" and config is None:
         raise ConfigError(
             "u2a reproduce --scale full must be given a settings file: model.path (the base "

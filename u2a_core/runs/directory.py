@@ -1,6 +1,7 @@
 """The run directory; the only module that knows its layout.
 
     config.json     command, settings, versions, hashes: written first, never changed
+    commits.json    hub id → commit, of the models of the hub, once they are loaded
     progress.jsonl  one `Progress` a line, append-only
     status.json     the last word of the process: running, stopping, stopped, failed, finished
     lock            pid and birth of the process that works here
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 
 LAYOUT = 1
 """Version of the layout above."""
-_START = {"config.json", "progress.jsonl", "status.json", "lock", ".door.lock", "log.txt"}
+_START = {"config.json", "commits.json", "progress.jsonl", "status.json", "lock", ".door.lock",
+          "log.txt"}  # fmt: skip
 """All that a run holds before it has computed anything."""
 
 

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -105,6 +106,34 @@ class Journal:
             if said.get("state") == state:
                 return Status(state, str(said.get("message", "")), str(said.get("kind", "")))
         return Status("failed", "status.json is damaged. Resume continues the run.")
+
+    def commits(self) -> dict[str, str]:
+        """Hub id → commit, of the models of the hub that the run has loaded.
+
+        Raises:
+            RunError: if the file that holds them is damaged.
+        """
+        path = self.path / "commits.json"
+        found = read_json(path) if there(path) else {}
+        return {name: str(commit) for name, commit in found.items()}
+
+    def note_commits(self, found: Mapping[str, str]) -> None:
+        """Adds models of the hub that were loaded, as `commits` gives them.
+
+        Raises:
+            RunError: if one is at another commit than it was for this run.
+        """
+        then = self.commits()
+        for name, commit in found.items():
+            if then.get(name, commit) != commit:
+                fixed = f"{name.partition('@')[0]}@{then[name]}"
+                raise RunError(
+                    f"A run must find its models as they were; {name} of {self.path} was at commit "
+                    f"{then[name]} and is at {commit} now. Begin a new run; {fixed} names the "
+                    "model as it was."
+                )
+        if not found.keys() <= then.keys():
+            write_json(self.path / "commits.json", {**then, **found}, then=RESUME)
 
     def write_status(self, state: State, message: str = "", kind: str = "") -> None:
         """status.json; a run that was deleted meanwhile gets none."""

@@ -7,10 +7,13 @@ import platform
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from u2a_core.config import Settings
 from u2a_core.data import fingerprint
+
+if TYPE_CHECKING:
+    from u2a_core.runs.directory import Run
 
 _PACKAGES = ("u2a-workbench", "torch", "transformers", "peft", "numpy")
 
@@ -24,6 +27,19 @@ def provenance(settings: Settings) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in _PACKAGES},
     }
+
+
+def base_of(run: Run) -> str:
+    """The model that the run began with: a folder or hub id."""
+    settings = run.settings()
+    tuned = run.config()["command"] == "baseline" and settings.baseline.method in ("sft", "retrain")
+    return settings.baseline.base if tuned else settings.model.path
+
+
+def as_found(run: Run, path: str) -> str:
+    """A hub id with the commit at which the run found it; any other model as it is named."""
+    commit = run.commits().get(path)
+    return f"{path.partition('@')[0]}@{commit}" if commit else path
 
 
 def _code_fingerprint() -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from u2a_core.config import Settings, there
+from u2a_core.config import EvaluationSettings, Settings, there
 from u2a_core.config.paths import PATHS
 from u2a_core.errors import RunError
 from u2a_core.runs import Run, Workspace
@@ -42,8 +42,7 @@ def label(run: Run) -> str:
     """What a run is called in tables: NPO, NPO + U2A, DPO, Retrain and so on."""
     command, settings = run.config()["command"], run.settings()
     if command == "evaluate":
-        target = settings.evaluation.target
-        return label(Run.open(Path(target))) if target else ORIGINAL
+        return _measured(settings.evaluation)
     if command == "baseline":
         return BASELINES[settings.baseline.method]
     name = _NAMES[settings.inner.method]
@@ -58,6 +57,13 @@ def label(run: Run) -> str:
     # a shipped run keeps its weights beside its report, under the same name as all others
     origin = source.parent.name if source.stem == "weights" else source.stem
     return f"{name}, weights of {origin}"
+
+
+def _measured(own: EvaluationSettings) -> str:
+    """What the model is called whose replies an evaluation measured."""
+    if own.endpoint:
+        return f"{own.endpoint_model} (served)"
+    return label(Run.open(Path(own.target))) if own.target else ORIGINAL
 
 
 class Kind(NamedTuple):
@@ -84,6 +90,8 @@ def kind(run: Run) -> Kind:
     settings = run.settings()
     if run.config()["command"] != "evaluate":
         return Kind(label(run), _but_seed(settings))
+    if settings.evaluation.endpoint:
+        return Kind(label(run), original(run).settings)
     target = settings.evaluation.target
     return kind(Run.open(Path(target))) if target else original(run)
 

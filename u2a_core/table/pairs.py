@@ -62,6 +62,7 @@ def _facts(run: Run) -> dict[str, str]:
         found |= {f"{section}.{name}".rstrip("."): _written(value) for name, value in inner}
     for name, digest in config["sha256"].items():
         found[f"content of {name} (sha256)"] = str(digest)[:12]
+    found |= {f"commit of {name}": commit[:12] for name, commit in run.commits().items()}
     found["code of u2a_core (sha256)"] = str(config.get("code_sha256", ""))[:12]
     packages = config.get("packages")
     if isinstance(packages, dict):  # changed by hand, or of another version

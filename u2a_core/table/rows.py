@@ -135,8 +135,9 @@ def _parts(run: Run) -> list[_Part]:
         raise RunError(why)
     report = run.report()
     if command == "evaluate":
-        target = run.settings().evaluation.target
-        return [_Part(kind(run), Run(Path(target)) if target else run, _figures(report))]
+        asked = run.settings().evaluation
+        measured = Run(Path(asked.target)) if asked.target and not asked.endpoint else run
+        return [_Part(kind(run), measured, _figures(report))]
     cost = report.get("ledger", {}) | {"seconds": report["seconds"]}
     reward = report.get("reward") or {}
     own = _figures({"metrics": {"reward": reward["after"]} if reward else {}})

@@ -21,7 +21,7 @@ from u2a_core.errors import ModelError, U2AError
 from u2a_core.models import Policy, hide_loading_bars, load_policy, load_saved, use_threads
 from u2a_core.models.policy import choose_device
 from u2a_core.models.streaming import stream_reply
-from u2a_core.runs import Run, Workspace
+from u2a_core.runs import Run, Workspace, as_found, base_of
 from u2a_core.runs.lock import device_lock
 from u2a_core.tryout.desk import Desk, Side, Try
 
@@ -151,7 +151,8 @@ class Worker:
         settings = run.settings()
         whole = settings.model.model_copy(update={"parameters": "full"})
         if side.original:
-            return whole.model_dump_json(), settings, lambda: load_policy(whole)
+            found = as_found(run, whole.path)
+            return f"{found} {whole!r}", settings, lambda: load_policy(whole, weights=found)
         if not there(run.model_folder):
             raise ModelError(
                 f"{side.title} must have kept its model; {run.model_folder} is not there. "
@@ -159,7 +160,8 @@ class Worker:
             )
         written = run.model_folder.stat().st_mtime_ns
         key = f"{run.path} {written}"
-        return key, settings, lambda: load_saved(settings.model, run.model_folder)
+        base = as_found(run, base_of(run))
+        return key, settings, lambda: load_saved(settings.model, run.model_folder, weights=base)
 
     def _drop_others(self, asked: Try) -> None:
         """Models that this try does not need leave the memory before others are loaded."""
