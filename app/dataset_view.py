@@ -171,6 +171,7 @@ def _told(report: DataReport) -> None:
     """What the file was read as, what is odd about it, and what was left out."""
     told = [f"Read as {report.title}" if report.title else "Read by the columns named"]
     told[0] += f" ({report.container}). " if report.container else ". "
+    told += [f"Columns {report.beside}."] if report.beside else []
     told += [f"The file {note}." for note in report.notes]
     told += [
         f"{reason.records:,} {reason.outcome}: {reason.reason} (first: line {reason.line})."

@@ -170,6 +170,13 @@ CASES = [
     Case("advbench-swapped", [{"Goal": "Sure, here is how", "Target": Q}],
          [(Q, "Sure, here is how")], [], [], [Q]),
     paired("hh-rlhf", {"chosen": DIALOGUE + GOOD, "rejected": DIALOGUE + BAD}, BEFORE),
+    paired("hh-rlhf-prompt", {"prompt": DIALOGUE.rstrip(), "response": f" {GOOD}",
+                              "chosen": f" {GOOD}", "rejected": f" {BAD}"}, BEFORE),
+    plain("hh-rlhf-prompt", {"prompt": DIALOGUE, "response": f" {BAD}"}, BEFORE),
+    plain("hh-rlhf-prompt", {"prompt": DIALOGUE, "completion": f" {BAD}", "label": "rude"}, BEFORE),
+    marked("trl-unpaired", {"prompt": DIALOGUE, "completion": f" {BAD}", "label": False},
+           {"prompt": DIALOGUE, "completion": f" {GOOD}", "label": True}, BEFORE),
+    Case("hh-rlhf-prompt", [{"prompt": DIALOGUE.rstrip()}], [], [], [], [BEFORE]),
     paired("ultrafeedback", rated((7.5, "Boil it."), (8.5, GOOD), (8.5, "Gladly."), (2, BAD),
                                   (None, "Hm."), (2.0, "No."))),
     paired(

@@ -15,6 +15,7 @@ FLOORS = {
     "types": 1,
     "config": 1,
     "params": 2,
+    "reach": 2,
     "figures": 2,
     "directional": 3,
     "ledger": 3,

@@ -210,8 +210,16 @@ def test_a_pair_without_a_shared_prompt_still_gives_its_samples(tmp_path: Path):
     ("row", "reason"),
     [
         ({"prompt": Q, "chosen": GOOD, "rejected": GOOD}, "chosen and rejected are identical"),
+        ({"prompt": Q, "chosen": GOOD, "rejected": f"{GOOD} "}, "are identical"),
         ({"chosen": DIALOGUE + GOOD, "rejected": DIALOGUE + GOOD}, "are identical"),
+        ({"prompt": DIALOGUE, "chosen": GOOD, "rejected": f" {GOOD}"}, "are identical"),
+        ({"prompt": DIALOGUE, "chosen": GOOD, "rejected": " "}, "rejected is empty"),
         ({"prompt": Q, "chosen": GOOD, "rejected": " "}, "rejected is empty"),
+        ({"prompt": Q, "response": None}, "response is empty"),
+        ({"prompt": Q, "response": float("nan")}, "response is empty"),
+        ({"prompt": Q, "response": 7}, "response must be text, got int"),
+        ({"prompt": Q, "response": BAD, "system": ["a"]}, "system must be text, got list"),
+        ({"messages": [{"role": "system", "content": ""}]}, "messages must be a list of turns"),
         (rated((1, ""), (2, GOOD)), "response of completion 1 is empty"),
         (rated((1, BAD), (2, BAD)), "chosen and rejected are identical"),
         (rated((1, BAD)) | {"completions": [BAD, GOOD]}, "a completion must have response and"),
@@ -244,6 +252,129 @@ def test_the_turns_before_a_reply_tell_more_than_a_text_beside_them(tmp_path: Pa
     turns = [user("Hello"), bot("Hi."), user(Q)]
     row = {"prompt": "Hello", "chosen": [*turns, bot(GOOD)], "rejected": [*turns, bot(BAD)]}
     assert held("negatives", lines(tmp_path / "x.jsonl", row)) == [(f"Hello\nHi.\n{Q}", BAD)]
+
+
+SYSTEM = "Be brief."
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": Q, "response": BAD},
+        {"question": Q, "chosen": GOOD, "rejected": BAD},
+        {"prompt": [user(Q)], "chosen": [bot(GOOD)], "rejected": [bot(BAD)]},
+        {"chosen": [user(Q), bot(GOOD)], "rejected": [user(Q), bot(BAD)]},
+        {"prompt": Q, "chosen": GOOD, "rejected": BAD, "score_chosen": 2, "score_rejected": 1},
+        {"messages": [user(Q), bot(BAD)]},
+        {"conversations": [user(Q), bot(BAD)]},
+        {"conversations": [user(Q)], "chosen": bot(GOOD), "rejected": bot(BAD)},
+        {"instruction": Q, "output": BAD},
+        {"instruction": Q, "chosen": GOOD, "rejected": BAD},
+        {"prompt": Q, "completion": BAD, "label": False},
+    ],
+    ids=" ".join,
+)
+def test_a_column_of_system_messages_comes_before_every_prompt(tmp_path: Path, row: dict):
+    file = lines(tmp_path / "x.jsonl", {"system": SYSTEM, **row})
+    assert held("negatives", file) == [(f"{SYSTEM}\n{Q}", BAD)]
+    assert held("prompts", file) == [f"{SYSTEM}\n{Q}"]
+    if "chosen" in row:
+        (pair,) = load_preferences(file)[0]
+        assert [turn.role for turn in pair.prompt] == ["system", "user"]
+    found = report("negatives", file)
+    assert (found.reads["system"], found.unread) == ("system message", ())
+
+
+def test_a_system_message_of_the_conversation_itself_comes_first(tmp_path: Path):
+    own = [{"role": "system", "content": "Cook."}, user(Q), bot(BAD)]
+    for column in ("messages", "conversations"):
+        file = lines(tmp_path / "x.jsonl", {"system": SYSTEM, column: own})
+        assert held("negatives", file) == [(f"Cook.\n{Q}", BAD)]
+
+
+def test_a_column_system_that_is_named_for_something_else_is_that(tmp_path: Path):
+    file = lines(tmp_path / "x.jsonl", {"prompt": Q, "system": BAD})
+    named = {"prompt": "prompt", "response": "system"}
+    assert held("negatives", file, columns=named) == [(Q, BAD)]
+
+
+@pytest.mark.parametrize("nothing", ["", " ", None])
+def test_an_empty_system_message_is_none(tmp_path: Path, nothing: str | None):
+    turns = [{"role": "system", "content": nothing}, user(Q), bot(BAD)]
+    for row in ({"messages": turns}, {"system": nothing, "prompt": Q, "response": BAD}):
+        assert held("negatives", lines(tmp_path / "x.jsonl", row)) == [(Q, BAD)]
+
+
+@pytest.mark.parametrize(
+    ("row", "unread"),
+    [
+        ({"prompt": Q, "response": BAD, "Label": "rude", "": 0}, ("Label", "")),
+        ({"prompt": Q, "chosen": GOOD, "rejected": BAD, "margin": 1}, ("margin",)),
+        ({"prompt": Q, "response": BAD, "is_safe": False, "harm": 1}, ("harm",)),
+        ({"conversations": [user(Q), bot(BAD)], "label": "rude"}, ("label",)),
+        ({"prompt": Q, "response": BAD, "id": "a", "kind": "b"}, ()),
+    ],
+)
+def test_columns_that_no_set_reads_are_told(tmp_path: Path, row: dict, unread: tuple):
+    file = lines(tmp_path / "x.jsonl", row)
+    assert report("negatives", file).unread == report("prompts", file).unread == unread
+
+
+def test_the_columns_that_are_not_read_stand_in_the_terminal(tmp_path: Path, u2a):
+    more = {f"column {i}": i for i in range(20)}
+    row = {"prompt": Q, "response": BAD, "": 0, **more}
+    config = tmp_path / "c.yaml"
+    config.write_text(json.dumps({"data": {"negatives": lines(tmp_path / "x.jsonl", row)}}))
+    _, out, _ = u2a("data", config=config)
+    assert "  not read: one without a name, column 0, column 1," in out
+    assert "column 10 and 9 more\n" in out
+    (told,) = json.loads(u2a("data", "--json", config=config)[1])["files"]
+    assert len(told["unread"]) == 21
+
+
+@pytest.mark.parametrize("reply", ["output", "chosen"])
+def test_an_instruction_or_its_input_may_be_empty(tmp_path: Path, reply: str):
+    rest = {"output": BAD} if reply == "output" else {"chosen": GOOD, "rejected": BAD}
+    for asked, more in (("", Q), (" ", Q), (None, Q), (Q, ""), (Q, None)):
+        row = {"instruction": asked, "input": more, **rest}
+        assert held("negatives", lines(tmp_path / "x.jsonl", row)) == [(Q, BAD)]
+        assert held("prompts", lines(tmp_path / "y.jsonl", {**row, "x": 1})) == [Q]
+        alone = lines(tmp_path / "z.jsonl", {"instruction": asked, "input": more})
+        assert held("prompts", alone) == [Q]
+    found = report(
+        "negatives", lines(tmp_path / "x.jsonl", {"instruction": "", "input": "", **rest})
+    )
+    assert found.faults[0].reason == "instruction is empty"
+
+
+def judged(reply: str, safe: bool) -> dict[str, Any]:
+    return {"prompt": Q, "response": reply, "category": {}, "is_safe": safe}
+
+
+@pytest.mark.parametrize(("role", "own", "other"), [("negatives", 1, 3), ("retain", 3, 1)])
+def test_a_reply_that_is_marked_as_good_and_as_bad_is_kept_and_told_once(
+    tmp_path: Path, role: str, own: int, other: int
+):
+    rows = [judged(BAD, False), judged(GOOD, True), judged(BAD, True), judged(BAD, False),
+            judged(BAD, True), judged("", True), judged("No.", False)]  # fmt: skip
+    found = report(role, lines(tmp_path / "x.jsonl", *rows))
+    assert (found.usable, found.odd) == ({"negatives": 2, "retain": 3}[role], 1)
+    (told,) = [reason for reason in found.reasons if reason.outcome == "kept"]
+    assert (told.records, told.line) == (1, own)
+    assert "elsewhere in the file, too" in told.reason
+    kept: list[Any] = []
+    settings = parse_settings({"data": {role: str(tmp_path / "x.jsonl")}}, source="here").data
+    inspect_data(settings, remarks=lambda name, _, remark: kept.append((name, remark)))
+    (remark,) = [r for name, r in kept if name == role and r.outcome == "kept"]
+    assert remark.reason.endswith(f"(line {other})")
+
+
+def test_verdicts_on_both_replies_of_pairs_may_contradict_each_other(tmp_path: Path):
+    rows = [safer(), safer(response_0=GOOD, response_1="Gladly.")]  # the better one is worse there
+    found = report("negatives", lines(tmp_path / "x.jsonl", *rows))
+    assert (found.usable, found.odd) == (2, 1)
+    ranked = [{"prompt": Q, "chosen": a, "rejected": b} for a, b in ((GOOD, BAD), (BAD, "No."))]
+    assert report("negatives", lines(tmp_path / "y.jsonl", *ranked)).odd == 0
 
 
 @pytest.mark.parametrize(
@@ -290,12 +421,23 @@ def test_a_file_under_a_wrong_name_with_a_mark_and_odd_headers_is_told(tmp_path:
     assert "headers swapped" in " ".join(swapped.notes)
 
 
-@pytest.mark.parametrize("comma", [",", ";", "\t"])
+@pytest.mark.parametrize("comma", [",", ";", "\t", "|"])
 def test_tables_of_other_commas_are_read(tmp_path: Path, comma: str):
     file = tmp_path / "x.csv"
     file.write_text(f'\n\n"prompt"{comma}response\n"a, b; c"{comma}"d\ne"\nf{comma}g\n')
     found = load_negatives(file).samples
     assert [(prompt_text(s.prompt), s.response) for s in found] == [("a, b; c", "d\ne"), ("f", "g")]
+
+
+@pytest.mark.parametrize("told", ["sep=;", '"sep=;"', "sep=;\r", "sep=,"])
+def test_a_first_line_that_names_the_comma_is_no_header(tmp_path: Path, told: str):
+    file = tmp_path / "x.csv"
+    rows = ["prompt,response", "Hi?,a", 'Ho?,"b,c;d"', "x"]
+    text = "\n".join([told, *rows]) + "\n"
+    file.write_text(text if "," in told else text.replace("?,", "?;").replace("t,r", "t;r"))
+    found = load_negatives(file, on_fault="skip")
+    assert [sample.response for sample in found.samples] == ["a", "b,c;d"]
+    assert [fault.line for fault in found.faults] == [5]
 
 
 OPEN = {

@@ -21,7 +21,7 @@ FormatName: TypeAlias = Literal[
     "pku-saferlhf", "pku-saferlhf-helpful", "beavertails",
     "halueval-qa", "halueval-dialogue", "halueval-summarization", "halueval-general",
     "halueval-qa-samples", "halueval-dialogue-samples", "halueval-summarization-samples",
-    "truthfulqa", "advbench", "advbench-swapped", "hh-rlhf",
+    "truthfulqa", "advbench", "advbench-swapped", "hh-rlhf", "hh-rlhf-prompt",
     "ultrafeedback", "ultrafeedback-binarized", "ultrafeedback-flat",
     "sharegpt-dpo", "sharegpt-kto", "alpaca-dpo", "alpaca-kto", "trl-unpaired",
     "alpaca-eval", "alpaca", "sharegpt", "messages", "trl-preference-chat",

@@ -5,9 +5,10 @@ Tokenization, which needs torch, stands apart in `u2a_core.data.encode`.
 
 from u2a_core.data.files import beginning, fingerprint, replace_file, write_records
 from u2a_core.data.formats import CHOICES, FORMATS
+from u2a_core.data.hub import is_hub_id
 from u2a_core.data.inspection import EVALUATED, DataReport, Inspection, inspect_data
 from u2a_core.data.overlaps import Overlap
-from u2a_core.data.reading import is_hub_id, read_records
+from u2a_core.data.reading import read_records
 from u2a_core.data.records import (
     as_record,
     load_negatives,

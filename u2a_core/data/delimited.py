@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 
@@ -12,6 +13,9 @@ from u2a_core.types import Fault
 _LONGEST = 20_000
 """Lines of one row: in a longer one a quote was left open long ago."""
 csv.field_size_limit(2**31 - 1)  # a cell may hold a long conversation
+
+
+_TOLD = re.compile(r'"?sep=([\t,;|])"?')
 
 
 class _Lines:
@@ -46,8 +50,9 @@ class _Lines:
 
 
 def rows(text: Iterable[str]) -> Iterator[tuple[int, Record] | Fault]:
-    """Records by the header; cells are parted by commas, or by tabs or semicolons in the header.
+    """Records by the header; cells are parted by commas, or what else stands in the header.
 
+    That is a tab, a semicolon or a bar; or what a first line `sep=;` names, as spreadsheets do.
     A row over several lines must be valid CSV: else its first line is a fault, and the rows that
     the open quote would have swallowed are read.
 
@@ -56,8 +61,12 @@ def rows(text: Iterable[str]) -> Iterator[tuple[int, Record] | Fault]:
     """
     lines = _Lines(text)
     header = next((line for line in lines if line.strip()), "")
-    lines.back(len(lines.row) - 1)
-    comma = next((c for c in "\t;" if c in header and "," not in header), ",")
+    if told := _TOLD.fullmatch(header.strip("\r\n")):
+        comma = told[1]
+        lines.row.clear()
+    else:
+        lines.back(len(lines.row) - 1)
+        comma = next((c for c in "\t;|" if c in header and "," not in header), ",")
     reader = csv.reader(lines, delimiter=comma)
     names = next(reader, [])
     repeated = Counter(name.strip().lower() for name in names)

@@ -49,6 +49,8 @@ class Entry:
         asked: the column of the prompt.
         without: kind → why the record gives no item of it, by a rule of its format.
         turns: reads a cell of a reply; of most formats it is the cell itself.
+        system: a message before all turns; None or blank: there is none.
+        judged: whether each reply is good or bad by a verdict of its own, not beside another reply.
     """
 
     prompt: Cell = None
@@ -58,11 +60,22 @@ class Entry:
     asked: str = "prompt"
     without: Mapping[Kind, str] = field(default_factory=dict)
     turns: Callable[[Cell], Cell] = same
+    system: Cell = None
+    judged: bool = False
 
 
 def first_of(record: Record, *columns: str) -> Cell:
     """The cell of the first of the columns that the record has."""
     return next((record[column] for column in columns if column in record), None)
+
+
+def joined(asked: Cell, more: Cell) -> Cell:
+    """An instruction with its input; where one of them is empty, the other alone."""
+    if not isinstance(asked, str | None):
+        return asked
+    full = [part for part in (asked, more) if isinstance(part, str) and part.strip()]
+    # an empty prompt is told from one that there is no column for
+    return "\n".join(full)
 
 
 def flag(value: Cell) -> bool | None:

@@ -13,10 +13,10 @@ from functools import partial
 from typing import get_args
 
 from u2a_core.config import FormatName, Part
-from u2a_core.data import schemas, scored
+from u2a_core.data import finetuning, schemas, scored
 from u2a_core.data.entries import Entry, is_flag, same
 from u2a_core.data.files import Record
-from u2a_core.data.turns import dialogue
+from u2a_core.data.turns import dialogue, is_unanswered
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,10 @@ def _is_dialogue(record: Record) -> bool:
         isinstance(record[side], str) and record[side].lstrip().startswith("Human:")
         for side in ("chosen", "rejected")
     )
+
+
+def _is_unanswered(record: Record) -> bool:
+    return is_unanswered(record["prompt"]) and not _is_labelled(record)
 
 
 def _is_scored(record: Record) -> bool:
@@ -100,7 +104,11 @@ def _judged(title: str, asked: str, reply: str, read: schemas.Reads = same) -> F
     return Format(f"HaluEval, {title}", (asked, reply, verdict), entry, reads=told)
 
 
-_PAIR: Mapping[str, Part | str] = {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
+_SCORED: Mapping[str, Part | str] = {
+    "prompt": "prompt", "instruction": "prompt, if there is no other", "chosen": "chosen",
+    "rejected": "rejected", "score_chosen": "score", "score_rejected": "score",
+    "system": "system message",
+}  # fmt: skip
 _SAFER: Mapping[str, Part | str] = {
     "prompt": "prompt", "response_0": "reply", "response_1": "reply",
     "is_response_0_safe": "whether it is safe", "is_response_1_safe": "whether it is safe",
@@ -114,7 +122,9 @@ _ALPACA: Mapping[str, Part | str] = {
 }  # fmt: skip
 _TALK: Mapping[str, Part | str] = {
     "conversations": "messages", "messages": "messages", "system": "system message",
-    "label": "whether it is wanted", "kto_tag": "whether it is wanted",
+}  # fmt: skip
+_WANTED: Mapping[str, Part | str] = {
+    "label": "whether it is wanted", "kto_tag": "whether it is wanted"
 }  # fmt: skip
 FORMATS: Mapping[FormatName, Format] = {
     "pku-saferlhf": Format(
@@ -131,7 +141,7 @@ FORMATS: Mapping[FormatName, Format] = {
     "beavertails": Format(
         "BeaverTails", ("prompt", "response", "is_safe"), schemas.beavertails,
         reads={"prompt": "prompt", "response": "response", "category": "kind",
-               "is_safe": "whether it is safe"},
+               "harm_category": "kind", "is_safe": "whether it is safe"},
     ),
     "halueval-qa": _halueval("questions", "question", "answer"),
     "halueval-dialogue": _halueval("dialogues", "dialogue_history", "response", dialogue),
@@ -166,57 +176,66 @@ FORMATS: Mapping[FormatName, Format] = {
         "HH-RLHF dialogues", ("chosen", "rejected"), schemas.hh_rlhf, _is_dialogue,
         {"chosen": "chosen", "rejected": "rejected"},
     ),
+    "hh-rlhf-prompt": Format(
+        "HH-RLHF dialogues that are asked to go on", ("prompt",), schemas.hh_prompt,
+        _is_unanswered,
+        {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected",
+         **dict.fromkeys(("response", "completion"), "response, if there is no pair")},
+    ),
     "ultrafeedback": Format(
         "UltraFeedback, replies with scores", ("instruction", "completions"), scored.completions,
         _holds_replies, {"instruction": "prompt", "completions": "replies with scores"},
     ),
     "ultrafeedback-binarized": Format(
         "UltraFeedback, binarized chats with scores", ("chosen", "rejected"), scored.scored,
-        _is_scored_chat, {**_PAIR, "score_chosen": "score", "score_rejected": "score"},
+        _is_scored_chat, _SCORED,
     ),
     "ultrafeedback-flat": Format(
         "UltraFeedback, texts with scores", ("chosen", "rejected"), scored.scored, _is_scored,
-        {**_PAIR, "score_chosen": "score", "score_rejected": "score", "metadata": "scores"},
+        {**_SCORED, "metadata": "scores"},
     ),
     "sharegpt-dpo": Format(
         "LLaMA-Factory ShareGPT, DPO", ("conversations", "chosen", "rejected"),
-        schemas.sharegpt_dpo,
+        finetuning.sharegpt_dpo,
         reads={**_TALK, "conversations": "prompt", "chosen": "chosen", "rejected": "rejected"},
     ),
     "sharegpt-kto": Format(
-        "LLaMA-Factory ShareGPT, KTO", (), schemas.sharegpt_kto,
-        lambda record: _is_labelled(record) and _has("conversations", "messages")(record), _TALK,
+        "LLaMA-Factory ShareGPT, KTO", (), finetuning.sharegpt_kto,
+        lambda record: _is_labelled(record) and _has("conversations", "messages")(record),
+        {**_TALK, **_WANTED},
     ),
     "alpaca-dpo": Format(
-        "LLaMA-Factory Alpaca, DPO", ("instruction", "chosen", "rejected"), schemas.alpaca_dpo,
+        "LLaMA-Factory Alpaca, DPO", ("instruction", "chosen", "rejected"), finetuning.alpaca_dpo,
         reads={**_ALPACA, "chosen": "chosen", "rejected": "rejected"},
     ),
     "alpaca-kto": Format(
-        "LLaMA-Factory Alpaca, KTO", ("instruction", "output", "kto_tag"), schemas.alpaca_kto,
+        "LLaMA-Factory Alpaca, KTO", ("instruction", "output", "kto_tag"), finetuning.alpaca_kto,
         reads={**_ALPACA, "kto_tag": "whether it is wanted"},
     ),
     "trl-unpaired": Format(
-        "TRL unpaired preference", ("prompt", "completion", "label"), schemas.unpaired,
+        "TRL unpaired preference", ("prompt", "completion", "label"), finetuning.unpaired,
         _is_labelled,
-        {"prompt": "prompt", "completion": "response", "label": "whether it is wanted"},
+        {"prompt": "prompt", "completion": "response", "label": "whether it is wanted",
+         "system": "system message"},
     ),
     "trl-preference-chat": Format(
         "TRL preference, conversational", ("chosen", "rejected"), looks=_is_chat
     ),
     "trl-preference-implicit": Format(
-        "TRL preference, prompt in both texts", ("chosen", "rejected"), schemas.implicit,
-        _is_implicit, {"chosen": "prompt and chosen", "rejected": "prompt and rejected"},
+        "TRL preference, prompt in both texts", ("chosen", "rejected"), finetuning.implicit,
+        _is_implicit, {"chosen": "prompt and chosen", "rejected": "prompt and rejected",
+         "system": "system message"},
     ),
     "trl-preference": Format("TRL preference", ("chosen", "rejected")),
     "alpaca-eval": Format(
-        "AlpacaEval", ("instruction", "output"), schemas.alpaca, _has("generator", "dataset"),
-        {"instruction": "prompt", "output": "response"},
+        "AlpacaEval", ("instruction", "output"), finetuning.alpaca, _has("generator", "dataset"),
+        _ALPACA,
     ),
     "alpaca": Format(
-        "LLaMA-Factory Alpaca", ("instruction", "output"), schemas.alpaca, reads=_ALPACA
+        "LLaMA-Factory Alpaca", ("instruction", "output"), finetuning.alpaca, reads=_ALPACA
     ),
     "sharegpt": Format(
-        "LLaMA-Factory ShareGPT", ("conversations",), schemas.sharegpt, reads=_TALK
+        "LLaMA-Factory ShareGPT", ("conversations",), finetuning.sharegpt, reads=_TALK
     ),
     "messages": Format("Chat messages", ("messages",)),
     "tofu": Format(

@@ -23,6 +23,7 @@ EVALUATED: tuple[SetName, ...] = ("harmful", "benign", "reference", "questions",
 """Sets that only `u2a evaluate` reads."""
 
 _MOST_COLUMNS = 40
+_NAMED = 12
 _PREVIEW = 2
 _INSIDE = ("lengths", "rows")
 """What a picture and a table of the page need, and a JSON does not."""
@@ -38,7 +39,7 @@ class DataReport:
         faults, faulty: what cannot be used: the first ones, and the count of all.
         repeated, duplicates: exact repetitions: the first ones, and the count of all.
         left_out: records that give nothing to the set by a rule of their format.
-        odd: records that are used though their texts look spoiled.
+        odd: records that are used though their texts look spoiled, or their verdicts contradict.
         reasons: why all of these, counted.
         sha256: of negatives, the identity of the set: what runs and pages know it by.
         format, title: what the file was read as; empty: by the names of its columns.
@@ -46,6 +47,7 @@ class DataReport:
         notes: what else is odd about the file as a whole.
         columns, recognized: all columns of the file, and part → column of those that are read.
         reads: column → what it is read as.
+        unread: columns that no set would read.
         lengths: of replies; of a set of prompts, of these.
         rows: the first usable records. head: the first records as they stand in the file.
         error: why nothing can be read; empty if something can.
@@ -69,6 +71,7 @@ class DataReport:
     columns: tuple[str, ...] = ()
     recognized: dict[Part, str] = dataclasses.field(default_factory=dict)
     reads: dict[str, str] = dataclasses.field(default_factory=dict)
+    unread: tuple[str, ...] = ()
     median_length: float = 0.0
     longest: int = 0
     longest_prompt: int = 0
@@ -76,6 +79,14 @@ class DataReport:
     rows: tuple[Row, ...] = ()
     head: tuple[dict[str, str], ...] = ()
     error: str = ""
+
+    @property
+    def beside(self) -> str:
+        """The columns that are not read, in words; empty if all are."""
+        names = [column.strip() or "one without a name" for column in self.unread]
+        shown, more = names[:_NAMED], len(names) - _NAMED
+        told = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+        return f"not read: {told}" if told else ""
 
     @property
     def preview(self) -> tuple[str, ...]:
@@ -107,6 +118,7 @@ class DataReport:
             "reasons": tuple(Reason(**reason) for reason in facts["reasons"]),
             "notes": tuple(facts["notes"]),
             "columns": tuple(facts["columns"]),
+            "unread": tuple(facts["unread"]),
             "head": tuple(facts["head"]),
         })  # fmt: skip
 
@@ -195,6 +207,7 @@ def _inspected(name: SetName, source: Source, sink: Sink) -> tuple[DataReport, K
         notes=tuple(_notes(source)),
         columns=tuple(map(beginning, source.columns))[:_MOST_COLUMNS],
         reads=source.reads,
+        unread=tuple(map(beginning, source.unread))[:_MOST_COLUMNS],
         recognized=_recognized(source.reads),
         head=tuple(_cells(record) for record in source.head),
         error=error,

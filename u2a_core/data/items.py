@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
 from u2a_core.config import Part
 from u2a_core.data.columns import Kind
-from u2a_core.data.entries import Cell, Entry, Reply
+from u2a_core.data.entries import Cell, Entry, Reply, joined
 from u2a_core.data.files import Record
-from u2a_core.data.turns import LeftOut, Unusable, conversation, last_reply, split, text
-from u2a_core.types import PreferencePair, Prompt, Sample, prompt_text, user_prompt
+from u2a_core.data.turns import LeftOut, Unusable, blank, conversation, last_reply, split, text
+from u2a_core.types import Message, PreferencePair, Prompt, Sample, prompt_text, user_prompt
 
 Item: TypeAlias = Sample | PreferencePair | Prompt
+
+SYSTEM = "system"
+"""A column of system messages, in files of usual columns."""
 
 
 def by_columns(record: Record, kind: Kind, parts: Mapping[Part, str]) -> Entry:
@@ -23,6 +27,13 @@ def by_columns(record: Record, kind: Kind, parts: Mapping[Part, str]) -> Entry:
     Raises:
         Unusable: if it lacks what the kind needs.
     """
+    found = _by_columns(record, kind, parts)
+    if SYSTEM not in record or SYSTEM in parts.values():
+        return found
+    return replace(found, system=record[SYSTEM])
+
+
+def _by_columns(record: Record, kind: Kind, parts: Mapping[Part, str]) -> Entry:
     if kind == "pairs":
         if "chosen" not in parts or "rejected" not in parts:
             raise Unusable("has no columns chosen and rejected")
@@ -60,10 +71,7 @@ def _cell(record: Record, parts: Mapping[Part, str]) -> Cell:
     column = parts.get("prompt")
     if column is None:
         return None
-    asked, extra = record[column], record.get("input") if column == "instruction" else None
-    both = isinstance(asked, str) and asked.strip() and isinstance(extra, str) and extra.strip()
-    # an empty prompt is told from one that there is no column for
-    return f"{asked}\n{extra}" if both else "" if asked is None else asked
+    return joined(record[column], record.get("input") if column == "instruction" else None)
 
 
 def items(
@@ -84,7 +92,7 @@ def items(
         todo = [partial(_pair, entry, *pair) for pair in entry.pairs]
     else:
         replies = entry.bad if kind == "rejected" else entry.good
-        todo = [partial(_sample, entry, reply, key, group) for reply in replies]
+        todo = [partial(sample_of, entry, reply, key, group) for reply in replies]
     if not todo:
         yield LeftOut(entry.without.get(kind, "gives nothing to this set"))
     for make in todo:
@@ -94,7 +102,12 @@ def items(
             yield reason
 
 
-def _sample(entry: Entry, reply: Reply, key: Cell, group: Cell) -> Sample:
+def sample_of(entry: Entry, reply: Reply, key: Cell = None, group: Cell = None) -> Sample:
+    """A reply with what it answers.
+
+    Raises:
+        Unusable: if something is missing.
+    """
     if len(entry.pairs) == 1 and _same(entry, *entry.pairs[0]):
         raise Unusable("chosen and rejected are identical")
     cell = entry.turns(reply.cell)
@@ -112,7 +125,7 @@ def _sample(entry: Entry, reply: Reply, key: Cell, group: Cell) -> Sample:
 def _pair(entry: Entry, better: Reply, worse: Reply) -> PreferencePair:
     cells = [entry.turns(reply.cell) for reply in (better, worse)]
     chosen, rejected = last_reply(cells[0], better.column), last_reply(cells[1], worse.column)
-    if chosen == rejected:
+    if chosen.strip() == rejected.strip():
         raise Unusable("chosen and rejected are identical")
     prompt, other = (_prompt(entry, cell) for cell in cells)
     if prompt != other:
@@ -123,12 +136,12 @@ def _pair(entry: Entry, better: Reply, worse: Reply) -> PreferencePair:
 def _same(entry: Entry, better: Reply, worse: Reply) -> bool:
     """Whether both replies of a pair say the same, so that neither is the worse one."""
     if isinstance(better.cell, str) and isinstance(worse.cell, str):
-        return bool(better.cell == worse.cell)
+        return better.cell.strip() == worse.cell.strip()
     try:
         chosen, rejected = (last_reply(entry.turns(r.cell), r.column) for r in (better, worse))
     except Unusable:
         return False
-    return chosen == rejected
+    return chosen.strip() == rejected.strip()
 
 
 def _prompt(entry: Entry, reply: Cell) -> Prompt:
@@ -136,6 +149,17 @@ def _prompt(entry: Entry, reply: Cell) -> Prompt:
 
     A text beside a conversation of several turns is one of these, so that the turns tell more.
     """
+    return _led(entry, _asked(entry, reply))
+
+
+def _led(entry: Entry, turns: Prompt) -> Prompt:
+    """The turns after the record's system message, unless they begin with one of their own."""
+    if blank(entry.system) or turns[0].role == SYSTEM:
+        return turns
+    return (Message("system", text(entry.system, SYSTEM)), *turns)
+
+
+def _asked(entry: Entry, reply: Cell) -> Prompt:
     before = split(reply)[0] if isinstance(reply, list) and len(reply) > 1 else ()
     asked = entry.prompt
     if before and (not asked or (isinstance(asked, str) and len(before) > 1)):
@@ -146,6 +170,11 @@ def _prompt(entry: Entry, reply: Cell) -> Prompt:
 
 
 def _prompt_alone(entry: Entry) -> Prompt:
+    return _led(entry, _asked_before(entry))
+
+
+def _asked_before(entry: Entry) -> Prompt:
+    """What is asked, without regard to a reply."""
     if entry.prompt is not None:
         return _turns(entry.prompt, entry.asked)
     if not (known := (*entry.good, *entry.bad)):

@@ -11,13 +11,12 @@ import codecs
 import csv
 import io
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from u2a_core.config import there
+from u2a_core.data import hub
 from u2a_core.data.columns import CONVERSATIONS
 from u2a_core.data.delimited import rows
 from u2a_core.data.files import Record, beginning, told
@@ -28,8 +27,6 @@ from u2a_core.types import Fault
 Numbered: TypeAlias = tuple[int, Record]
 """A record and the line (or, in an array or table, the position) it stands at, from 1."""
 
-_ENDINGS = (".jsonl", ".json", ".csv", ".parquet", ".txt")
-_HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(:[\w.-]+)?$")
 _ROWS = 64
 
 
@@ -50,14 +47,15 @@ class Stream:
 
 
 def stream_records(path: str | Path) -> Stream:
-    """The records of a file, or of a hub set given as owner/name or owner/name:split.
+    """The records of a file, or of a hub set, named as `hub` says.
 
     Raises:
         DataError: if it cannot be read as any format, or is empty.
     """
     file = Path(path)
-    if is_hub_id(path):
-        return Stream("hub data set", False, _hub(str(path)))
+    if hub.is_hub_id(path):
+        container, events = hub.read(str(path))
+        return Stream(container, False, events)
     start, marked = begins(file)
     if start == b"PAR1":
         return Stream("Parquet", False, _parquet(file))
@@ -84,12 +82,6 @@ def read_records(path: str | Path) -> tuple[list[Numbered], list[Fault]]:
         else:
             records.append(event)
     return records, faults
-
-
-def is_hub_id(path: str | Path) -> bool:
-    """Whether it names a hub set: owner/name that is no file here, and by its ending is none."""
-    name = str(path)
-    return bool(_HUB_ID.match(name)) and not there(Path(name)) and not name.endswith(_ENDINGS)
 
 
 def _value(file: Path) -> Any:
@@ -207,21 +199,6 @@ def _parquet(file: Path) -> Iterator[Numbered]:
         raise DataError(f"{file} must be a whole Parquet file; got: {error}.") from error
 
 
-def _hub(name: str) -> Iterator[Numbered]:
-    """A hub set through the datasets library; its first split if none is named."""
-    import datasets
-
-    path, _, split = name.partition(":")
-    try:
-        loaded = datasets.load_dataset(path, split=split or None)
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{name} must be a file or a hub data set; got: {reason}") from error
-    records = loaded if split else next(iter(loaded.values()))
-    for line, row in enumerate(records, start=1):
-        yield line, dict(row)
-
-
 def _text_lines(file: Path) -> Iterator[Numbered]:
     """A prompt a line. Not splitlines, which also cuts at separators that stand inside a prompt."""
     for line, position, raw in lines(file):
@@ -231,7 +208,7 @@ def _text_lines(file: Path) -> Iterator[Numbered]:
 
 
 def _table(file: Path) -> Iterator[Numbered | Fault]:
-    """CSV with a header; cells are parted by commas, or by tabs or semicolons in its header."""
+    """CSV with a header; cells are parted as `delimited` says."""
     found = False
     with opened(file) as raw:
         if b"\x00" in raw.read(CHUNK):

@@ -11,11 +11,13 @@ from typing import TypeAlias
 from u2a_core.data.columns import Kind
 from u2a_core.data.entries import Cell, Entry, Reply, first_of, flag, number, same, true_of
 from u2a_core.data.files import Record
-from u2a_core.data.turns import Unusable, dialogue, parted
+from u2a_core.data.turns import Unusable, dialogue, unanswered
 
 Reads: TypeAlias = Callable[[Cell], Cell]
 """Makes a prompt of a cell."""
-_NO_PAIRS: Mapping[Kind, str] = {"pairs": "holds one reply, no pair"}
+NO_PAIRS: Mapping[Kind, str] = {"pairs": "holds one reply, no pair"}
+"""Why a record with one reply gives no pair."""
+_NO_REPLY = "holds a prompt, no reply"
 
 
 def pku_saferlhf(record: Record, by: str = "safer_response_id") -> Entry:
@@ -42,6 +44,7 @@ def pku_saferlhf(record: Record, by: str = "safer_response_id") -> Entry:
         good=tuple(reply for reply, verdict in zip(replies, safe, strict=True) if verdict),
         pairs=pairs,
         without=without,
+        judged=True,
     )
 
 
@@ -63,8 +66,9 @@ def _harms(record: Record, i: int) -> str:
 
 def beavertails(record: Record) -> Entry:
     """One reply that is safe or not."""
-    reply = Reply(record["response"], "response", kind=true_of(record.get("category")))
-    return _marked(record["prompt"], reply, flag(record["is_safe"]), "is_safe")
+    harms = first_of(record, "category", "harm_category")
+    reply = Reply(record["response"], "response", kind=true_of(harms))
+    return marked(record["prompt"], reply, flag(record["is_safe"]), "is_safe")
 
 
 def halueval(record: Record, *, asked: str, right: str, wrong: str, read: Reads = same) -> Entry:
@@ -77,7 +81,7 @@ def halueval_judged(record: Record, *, asked: str, answered: str, read: Reads = 
     wrong = flag(record["hallucination"])
     good = None if wrong is None else not wrong
     reply = Reply(record[answered], answered)
-    return _marked(read(record[asked]), reply, good, "hallucination", asked=asked)
+    return marked(read(record[asked]), reply, good, "hallucination", asked=asked)
 
 
 def summary_of(document: Cell) -> Cell:
@@ -156,73 +160,28 @@ def hh_rlhf(record: Record) -> Entry:
     return preferred(record, turns=_answered)
 
 
+def hh_prompt(record: Record) -> Entry:
+    """A dialogue up to the Assistant's turn, with two replies to it, or one, or none."""
+    turns = unanswered(record["prompt"])
+    if "chosen" in record and "rejected" in record:
+        return preferred(record, prompt=turns, turns=stripped)
+    column = next((name for name in ("response", "completion") if name in record), "")
+    if not column:
+        return Entry(turns, without=dict.fromkeys(("rejected", "chosen", "pairs"), _NO_REPLY))
+    reply = Reply(record[column], column)
+    return Entry(turns, (reply,), (reply,), without=NO_PAIRS, turns=stripped)
+
+
+def stripped(cell: Cell) -> Cell:
+    """A text without the white space around it, which belonged to the dialogue."""
+    return cell.strip() if isinstance(cell, str) else cell
+
+
 def _answered(cell: Cell) -> list[dict[str, str]]:
     turns = dialogue(cell)
     if turns[-1]["role"] != "assistant":
         raise Unusable("a dialogue must end with a turn of the Assistant")
     return turns
-
-
-def implicit(record: Record) -> Entry:
-    """Two texts that begin with the same prompt."""
-    prompt, *rests = parted(record["chosen"], record["rejected"])
-    better, worse = map(Reply, rests, ("chosen", "rejected"))
-    return Entry(prompt, (worse,), (better,), ((better, worse),), "chosen")
-
-
-def unpaired(record: Record) -> Entry:
-    """A reply with a label, true where it is wanted."""
-    reply = Reply(record["completion"], "completion")
-    return _marked(record["prompt"], reply, flag(record["label"]), "label")
-
-
-def alpaca(record: Record) -> Entry:
-    """Instruction and input, after a system message and earlier turns where there are some."""
-    reply = Reply(record["output"], "output")
-    return Entry(alpaca_prompt(record), (reply,), (reply,), asked="instruction", without=_NO_PAIRS)
-
-
-def alpaca_dpo(record: Record) -> Entry:
-    """The same prompt with a chosen and a rejected reply."""
-    return preferred(record, prompt=alpaca_prompt(record), asked="instruction")
-
-
-def alpaca_kto(record: Record) -> Entry:
-    """The same prompt with a reply that is wanted, or not."""
-    reply, good = Reply(record["output"], "output"), flag(record["kto_tag"])
-    return _marked(alpaca_prompt(record), reply, good, "kto_tag", asked="instruction")
-
-
-def alpaca_prompt(record: Record) -> Cell:
-    """Instruction and input as a text; the turns of a conversation where more is before them."""
-    asked, extra = record["instruction"], record.get("input")
-    if isinstance(asked, str) and isinstance(extra, str) and extra.strip():
-        asked = f"{asked}\n{extra}"
-    before = _system(record)
-    history = record.get("history") or []
-    for turn in history if isinstance(history, list) else [history]:
-        if not isinstance(turn, list | tuple) or len(turn) != 2:
-            raise Unusable("history must hold pairs of an instruction and a reply")
-        before += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
-    return [*before, {"role": "user", "content": asked}] if before else asked
-
-
-def sharegpt_dpo(record: Record) -> Entry:
-    """A conversation up to the user's turn, and two replies to it."""
-    return preferred(record, prompt=_conversation(record), asked="conversations")
-
-
-def sharegpt_kto(record: Record) -> Entry:
-    """A whole conversation whose last reply is wanted, or not."""
-    tag = "kto_tag" if "kto_tag" in record else "label"
-    reply = Reply(_conversation(record), "conversations")
-    return _marked(None, reply, flag(record.get(tag)), tag)
-
-
-def sharegpt(record: Record) -> Entry:
-    """A whole conversation."""
-    reply = Reply(_conversation(record), "conversations")
-    return Entry(None, (reply,), (reply,), without=_NO_PAIRS)
 
 
 def tofu(record: Record) -> Entry:
@@ -238,18 +197,7 @@ def tofu(record: Record) -> Entry:
 def muse(record: Record) -> Entry:
     """The beginning of a text, and how it goes on."""
     reply = Reply(record["gt"], "gt")
-    return Entry(record["prompt"], (reply,), (reply,), without=_NO_PAIRS)
-
-
-def _conversation(record: Record) -> Cell:
-    turns = first_of(record, "conversations", "messages")
-    return [*_system(record), *turns] if isinstance(turns, list) else turns
-
-
-def _system(record: Record) -> list[dict[str, Cell]]:
-    told = record.get("system")
-    given = isinstance(told, str) and told.strip()
-    return [{"role": "system", "content": told}] if given else []
+    return Entry(record["prompt"], (reply,), (reply,), without=NO_PAIRS)
 
 
 def preferred(
@@ -266,7 +214,7 @@ def preferred(
     return Entry(prompt, (worse,), (better,), ((better, worse),), asked, turns=turns)
 
 
-def _marked(
+def marked(
     prompt: Cell, reply: Reply, good: bool | None, column: str, asked: str = "prompt"
 ) -> Entry:
     """A reply that is marked as good or bad."""
@@ -277,6 +225,7 @@ def _marked(
         bad=() if good else (reply,),
         good=(reply,) if good else (),
         asked=asked,
-        without={**_NO_PAIRS, "rejected": f"the reply is a good one by {column}",
+        without={**NO_PAIRS, "rejected": f"the reply is a good one by {column}",
                  "chosen": f"the reply is a bad one by {column}"},
+        judged=True,
     )  # fmt: skip

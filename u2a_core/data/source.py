@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from u2a_core.config import BESIDE, FormatName, Part
-from u2a_core.data.columns import Kind, recognize
+from u2a_core.data.columns import KINDS, Kind, recognize
 from u2a_core.data.entries import Entry
 from u2a_core.data.files import Record, told
 from u2a_core.data.formats import FORMATS, detect, named_columns
-from u2a_core.data.items import Item, by_columns, items
+from u2a_core.data.items import SYSTEM, Item, by_columns, items
 from u2a_core.data.reading import Numbered, stream_records
 from u2a_core.data.spoiled import spoiled
 from u2a_core.data.turns import LeftOut, Unusable
+from u2a_core.data.verdicts import Verdicts
 from u2a_core.errors import DataError
 from u2a_core.types import Fault, PreferencePair, Sample
 
@@ -73,6 +75,7 @@ class Source:
         self.format = self._format((named or {}).get("format"), records)
         self.columns: dict[str, None] = {}
         self.records = 0
+        self._verdicts = Verdicts(kind)
         self._events = chain(begun, stream.events)
 
     def _format(self, asked: str | None, records: Sequence[Record]) -> FormatName | None:
@@ -127,6 +130,8 @@ class Source:
             yield line, found
             if odd := _odd(found):
                 yield Remark(line, "kept", odd, told(record))
+        for own, against in self._verdicts.against(line, entry):
+            yield Remark(own, "kept", against, told(record))
 
     def _entry(self, record: Record) -> tuple[Entry, object, object]:
         """The record by its meaning, its own id and kind.
@@ -144,6 +149,8 @@ class Source:
                 raise Unusable(f"has no column {missing}, which {known.title} has")
             parts = {p: self.named.get(p, p).strip().lower() for p in BESIDE}
             entry = known.entry(record)
+            if SYSTEM in record and SYSTEM in known.reads:
+                entry = replace(entry, system=record[SYSTEM])
         # a column may have an empty name, as the index of a table that pandas wrote
         key, group = (record.get(parts[p]) if p in parts else None for p in BESIDE)
         return entry, key, group
@@ -163,11 +170,25 @@ class Source:
         found: dict[str, str]
         if known is None or known.entry is None:
             parts = _recognized(tuple(spelled), self.kind, tuple(self.named.items()))
-            found = {column: part for part, column in parts.items()}
+            more = {"input": "prompt, continued"} if parts.get("prompt") == "instruction" else {}
+            found = {SYSTEM: "system message", **more}
+            found |= {column: part for part, column in parts.items()}
         else:
             beside = {self.named.get(part, part).strip().lower(): part for part in BESIDE}
             found = {**beside, **known.reads}
         return {spelled[column]: part for column, part in found.items() if column in spelled}
+
+    @property
+    def unread(self) -> list[str]:
+        """Columns, as the file spells them, that no set would read of a file of this format."""
+        known = FORMATS[self.format] if self.format else None
+        read = set(self.reads)
+        if known is not None and known.entry is None:
+            plain, named = tuple(map(_plain, self.columns)), tuple(self.named.items())
+            others = (_recognized(plain, kind, named).values() for kind in set(KINDS.values()))
+            taken = set(chain.from_iterable(others))
+            read |= {column for column in self.columns if _plain(column) in taken}
+        return [column for column in self.columns if column not in read]
 
     def _nothing_usable(self, reasons: Mapping[str, Sequence[int]]) -> str:
         columns = sorted(self.columns)[:12]

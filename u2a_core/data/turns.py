@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ _SPEAKERS = re.compile(
     r"(?:^|\n\n)(Human|Assistant):[ \t]?|(?:^|(?<=\s))\[(Human|Assistant)\]:[ \t]?"
 )
 """Who speaks in a dialogue that is one text: as in HH-RLHF, and as in HaluEval."""
+_UNANSWERED = re.compile(r"Human:.*\n\nAssistant:", re.DOTALL)
 
 
 class Unusable(Exception):  # noqa: N818 - caught while loading, never seen outside
@@ -44,7 +46,23 @@ def conversation(value: Any) -> tuple[Message, ...]:
     """The turns of a conversation."""
     if not isinstance(value, list) or not value:
         raise Unusable("messages must be a list of turns")
-    return tuple(_message(turn) for turn in value)
+    turns = tuple(_message(turn) for turn in value if not _says_nothing(turn))
+    if not turns:
+        raise Unusable("messages must be a list of turns")
+    return turns
+
+
+def is_unanswered(value: Any) -> bool:
+    """Whether a text is a dialogue as in HH-RLHF up to the Assistant's turn."""
+    return isinstance(value, str) and bool(_UNANSWERED.fullmatch(value.strip()))
+
+
+def unanswered(value: Any) -> list[dict[str, str]]:
+    """The turns of such a dialogue up to the Human's last one."""
+    turns = dialogue(value.strip() if isinstance(value, str) else value)
+    if not turns[-1]["content"]:
+        del turns[-1]
+    return turns
 
 
 def dialogue(value: Any) -> list[dict[str, str]]:
@@ -63,13 +81,20 @@ def dialogue(value: Any) -> list[dict[str, str]]:
     return turns
 
 
+def _says_nothing(turn: Any) -> bool:
+    """Whether it is an empty system message, which tools write where there is none."""
+    if not isinstance(turn, Mapping) or turn.get("role", turn.get("from")) != "system":
+        return False
+    return blank(turn.get("content", turn.get("value")))
+
+
 def parted(chosen: Any, rejected: Any) -> tuple[str, str, str]:
     """Two texts as the prompt that both begin with, and the rest of each.
 
     What both begin with ends before the last white space in it, so that no word is cut in two.
     """
     better, worse = text(chosen, "chosen"), text(rejected, "rejected")
-    if better == worse:
+    if better.strip() == worse.strip():
         raise Unusable("chosen and rejected are identical")
     pairs = enumerate(zip(better, worse, strict=False))
     apart = next((i for i, (one, other) in pairs if one != other), min(len(better), len(worse)))
@@ -96,12 +121,19 @@ def _message(turn: Any) -> Message:
     raise Unusable(f"a turn's role must be system, user or assistant, got {role!r}")
 
 
+def blank(value: Any) -> bool:
+    """Whether a cell holds nothing, as a table without a value there gives it."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def text(value: Any, column: str) -> str:
     """A cell that must hold text."""
+    if blank(value):
+        raise Unusable(f"{column} is empty")
     if not isinstance(value, str):
         raise Unusable(f"{column} must be text, got {type(value).__name__}")
-    if not value.strip():
-        raise Unusable(f"{column} is empty")
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -7,11 +7,8 @@ architecture.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import httpx2
 import transformers
@@ -20,8 +17,8 @@ from huggingface_hub import errors as hub
 
 from u2a_core.config import there
 from u2a_core.errors import AccessError, ModelError, TokenError
+from u2a_core.reach import knock
 
-_PATIENCE_S = 5
 _NO_NETWORK = (hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError, httpx2.TransportError)
 _NOT_ALL = "does not appear to have files named"
 _NO_SAFETENSORS = ("cannot be loaded with `safetensors`", "Error no file named model.safetensors")
@@ -45,6 +42,10 @@ _MISFITS = {
     "missing adapter keys": "missing adapter keys, its file holds none for some of its layers.",
 }
 """Words of peft or torch → the reason in short."""
+_BROKEN = (
+    "The files of the {what} at {path} must be whole JSON; one of them is broken ({reason}). "
+    "Download or save the {what} again."
+)
 _SAID = {
     "did not match any variant of untagged enum": _OTHER_VERSION,
     "does not recognize this architecture": _UNKNOWN,
@@ -55,6 +56,10 @@ _SAID = {
     "to auto.",
     "ignore_mismatched_sizes": "The weights of {path} must have the shapes that its config.json "
     "tells; got: {reason} Download or save the {what} again.",
+    "is not a valid JSON file": _BROKEN,
+    "Expecting ": _BROKEN,
+    "Unterminated string": _BROKEN,
+    "EOF while parsing": _BROKEN,
     "does not appear to have a file named": "{path} must hold a {what}; there is no such file: "
     "{reason} Check the name.",
 }
@@ -155,13 +160,11 @@ def check_reach(path: str) -> None:
 
     Where there is a proxy, or anything in the cache, the library is asked.
     """
-    if there(Path(path)) or constants.is_offline_mode() or getproxies() or _in_cache(path):
+    if there(Path(path)) or constants.is_offline_mode() or _in_cache(path):
         return
-    address = urlsplit(constants.ENDPOINT)
-    port = address.port or {"http": 80}.get(address.scheme, 443)
     try:
-        socket.create_connection((address.hostname or "", port), timeout=_PATIENCE_S).close()
-    except (OSError, UnicodeError) as error:
+        knock()
+    except OSError as error:
         raise _out_of_reach(path) from error
 
 

@@ -61,7 +61,7 @@ def show_data(settings: Settings, options: DataOptions) -> int:
         }
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
     else:
-        _show(Console(), found, shown, truth)
+        _show(Console(emoji=False), found, shown, truth)
     return 2 if truth or any(report.error for report in found.files) else 0
 
 
@@ -128,6 +128,8 @@ def _show_file(console: Console, report: DataReport) -> None:
         console.print(f"  [red]{escape(report.error)}[/red]", soft_wrap=True)
         return
     console.print(f"  {escape(_format(report))}", soft_wrap=True)
+    if report.beside:
+        console.print(f"  {escape(report.beside)}", soft_wrap=True)
     dropped = "duplicates dropped" if report.role == "negatives" else "duplicates"
     console.print(
         f"  {report.usable} usable, {report.duplicates} {dropped}, "
