@@ -1,13 +1,20 @@
 """Data sets of the hub: their names, what is read of them, refusals, no network.
 
-The library reads sets from folders here, as it reads those of the hub once they are downloaded.
+The library reads sets from folders here, as it reads those of the hub once they are downloaded;
+and from a hub of our own.
 """
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import datasets
 import pytest
@@ -150,3 +157,122 @@ def test_names_with_colons_are_no_pictures_in_the_terminal(tmp_path: Path, u2a):
     config.write_text(json.dumps({"data": {"negatives": "nothing/here:a:b/c"}}))
     _, out, _ = u2a("data", config=config)
     assert "nothing/here:a:b/c" in out
+
+
+SERVED = {
+    revision: {
+        f"{split}.jsonl": json.dumps(row(f"{revision} {split}")).encode() for split in splits
+    }
+    for revision, splits in (("main", ("train", "test")), ("v1", ("train",)))
+}
+COMMITS = {revision: hashlib.sha1(revision.encode()).hexdigest() for revision in SERVED}
+KNOWN = {**{r: r for r in SERVED}, **{commit: r for r, commit in COMMITS.items()}}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """As much of the hub as the library asks for one public set, owner/name."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def answer(self, status: int, body: Any = b"", **headers: str) -> None:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(raw))}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(raw)
+
+    def do_POST(self) -> None:
+        files = SERVED[KNOWN[self.path.split("/")[-1]]]
+        raw = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        asked = json.loads(raw)["paths"] if raw[:1] == "{" else parse_qs(raw).get("paths", [])
+        self.answer(200, entries({name: files[name] for name in asked if name in files}))
+
+    def do_GET(self) -> None:
+        parts = self.path.partition("?")[0].strip("/").split("/")
+        api = parts[0] == "api"
+        name = "/".join(parts[2:4] if api else parts[1:3])
+        if name != "owner/name":
+            closed = name == "owner/terms"
+            code = "GatedRepo" if closed else "RepoNotFound"
+            return self.answer(403 if closed else 404, X_Error_Code=code)
+        revision = KNOWN.get((parts[5:6] or ["main"])[0] if api else parts[4])
+        if revision is None:
+            return self.answer(404, X_Error_Code="RevisionNotFound")
+        files, commit = SERVED[revision], COMMITS[revision]
+        if api and parts[4:5] == ["tree"]:
+            return self.answer(200, entries(files) if len(parts) == 6 else [])
+        if api and parts[4:5] in ([], ["revision"]):
+            siblings = [{"rfilename": file} for file in files]
+            return self.answer(200, {"id": name, "sha": commit, "siblings": siblings, "tags": []})
+        body = files.get("/".join(parts[5:]))
+        if api or body is None:
+            return self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
+        etag = f'"{hashlib.sha256(body).hexdigest()}"'
+        return self.answer(200, body, ETag=etag, X_Repo_Commit=commit)
+
+    do_HEAD = do_GET
+
+
+def entries(files: dict[str, bytes]) -> list[dict[str, Any]]:
+    return [
+        {"type": "file", "path": name, "size": len(raw), "oid": hashlib.sha1(raw).hexdigest()}
+        for name, raw in files.items()
+    ]
+
+
+_READ = """
+import json, sys
+from u2a_core.data.reading import stream_records
+from u2a_core.errors import DataError
+for name in sys.argv[1:]:
+    try:
+        stream = stream_records(name)
+        said = [stream.container, *(record["response"] for _, record in stream.events)]
+    except DataError as error:
+        said = [str(error)]
+    print(json.dumps(said))
+"""
+
+
+def told(home: Path, *names: str, **environment: str) -> list[list[str]]:
+    """What each name gives, in a process with this environment."""
+    known = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    env = {**known, "HF_HOME": str(home), **environment}
+    call = [sys.executable, "-c", _READ, *names]
+    done = subprocess.run(call, env=env, check=True, capture_output=True, text=True, timeout=120)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_hub_gives_revisions_and_splits_and_the_cache_never_another_one(
+    tmp_path: Path, address: str
+):
+    names = ["owner/name", "owner/name:test", "owner/name@v1", "owner/name@v9", "owner/terms",
+             "owner/none"]  # fmt: skip
+    first, test, v1, *refused = told(tmp_path, *names, HF_ENDPOINT=address)
+    kinds = [f"commit {COMMITS[revision][:12]}" for revision in ("main", "v1")]
+    assert first == [f"hub data set, split train (the first of train, test), {kinds[0]}",
+                     "main train"]  # fmt: skip
+    assert test[1:] == ["main test"]
+    assert v1 == [f"hub data set, split train, revision v1, {kinds[1]}", "v1 train"]
+    for (said,), words in zip(
+        refused, ("Check what follows the @", "Accept its terms at", "Check the name"), strict=True
+    ):
+        assert words in said
+    # out of reach the library offers what it has made last, whatever is asked for
+    names = ["owner/name@v1", f"owner/name@{COMMITS['v1']}", "owner/name", "owner/name@v9"]
+    v1, same, *others = told(tmp_path, *names, HF_HUB_OFFLINE="1")
+    assert v1[1:] == same[1:] == ["v1 train"]
+    for (said,), revision in zip(others, ("main", "v9"), strict=True):
+        assert f"must be in the cache at the revision {revision}; got the offline mode" in said

@@ -25,6 +25,7 @@ _FORM = re.compile(
 )
 _ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt")
 _REASON = 600
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _APART = (
     "Its files hold other columns each: name a configuration or a revision whose files agree, or "
     "download one of them and name that."
@@ -75,15 +76,20 @@ def read(name: str) -> tuple[str, Iterator[tuple[int, Record]]]:
         DataError: if the set does not load; while going through it, if it cannot be read on.
     """
     which = named(name)
-    _check_reach(name, which)
+    away = _check_reach(name, which)
     loaded = _loaded(name, which)
     split = which.split or next(iter(loaded))
+    rows = loaded if which.split else loaded[split]
+    commit = _commit(rows)
+    if away:
+        _check_commit(name, which, commit, away)
     told = [f"configuration {which.config}"] if which.config else []
     told += [f"split {split}"]
     if not which.split and len(loaded) > 1:
         told[-1] += f" (the first of {', '.join(loaded)})"
     told += [f"revision {which.revision}"] if which.revision else []
-    return f"hub data set, {', '.join(told)}", _rows(name, loaded if which.split else loaded[split])
+    told += [f"commit {commit[:12]}"] if commit else []
+    return f"hub data set, {', '.join(told)}", _rows(name, rows)
 
 
 def _loaded(name: str, which: Named) -> Any:
@@ -133,32 +139,51 @@ def _refusal(name: str, which: Named, error: BaseException) -> DataError:
     )
 
 
-def _check_reach(name: str, which: Named) -> None:
-    """Refuses at once what is nowhere; of what is in the cache, the library is asked.
+def _check_reach(name: str, which: Named) -> str:
+    """Why the hub is out of reach while something of the set is in the cache; empty: it answers.
 
     Raises:
-        DataError: if there is no connection, and nothing of the set here.
+        DataError: if it is out of reach, and there is nothing of the set here.
     """
     from datasets import config
 
-    owned = which.path.replace("/", "--"), which.path.replace("/", "___")
-    places = (
-        Path(constants.HF_HUB_CACHE) / f"datasets--{owned[0]}",
-        Path(config.HF_DATASETS_CACHE) / owned[1],
-    )
-    if any(map(there, places)):
-        return
-    if constants.is_offline_mode():
-        raise _out_of_reach(name, "the offline mode (HF_HUB_OFFLINE)")
-    try:
-        reach.knock()
-    except OSError as error:
-        raise _out_of_reach(name, f"no connection to {constants.ENDPOINT}") from error
+    away = "the offline mode (HF_HUB_OFFLINE)" if constants.is_offline_mode() else ""
+    if not away:
+        try:
+            reach.knock()
+        except OSError:
+            away = f"no connection to {constants.ENDPOINT}"
+    made = Path(config.HF_DATASETS_CACHE) / which.path.replace("/", "___")
+    if away and not there(_downloads(which)) and not there(made):
+        raise DataError(
+            f"{name} must be a file or a hub data set; got {away}, and nothing of it in the cache "
+            f"({constants.HF_HUB_CACHE}). Check the path and the connection, or download the set "
+            "elsewhere and name its file."
+        )
+    return away
 
 
-def _out_of_reach(name: str, why: str) -> DataError:
-    return DataError(
-        f"{name} must be a file or a hub data set; got {why}, and nothing of it in the cache "
-        f"({constants.HF_HUB_CACHE}). Check the path and the connection, or download the set "
-        "elsewhere and name its file."
-    )
+def _downloads(which: Named) -> Path:
+    return Path(constants.HF_HUB_CACHE) / f"datasets--{which.path.replace('/', '--')}"
+
+
+def _commit(rows: Any) -> str:
+    """The commit that rows are from, which names their folder in the cache; empty if none does."""
+    files = getattr(rows, "cache_files", [])
+    folder = Path(files[0]["filename"]).parent.name if files else ""
+    return folder if _COMMIT.fullmatch(folder) else ""
+
+
+def _check_commit(name: str, which: Named, commit: str, away: str) -> None:
+    """Out of reach, the library gives whichever revision it made last: is it the one that is meant?
+
+    Raises:
+        DataError: if it is not known to be.
+    """
+    file = _downloads(which) / "refs" / (which.revision or "main")
+    meant = file.read_text().strip() if file.is_file() else which.revision
+    if commit != meant and (which.revision or there(file.parent)):
+        raise DataError(
+            f"{name} must be in the cache at the revision {which.revision or 'main'}; got {away}, "
+            f"and there the commit {commit or 'unknown'}. Connect, or name that commit after an @."
+        )
