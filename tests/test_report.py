@@ -243,3 +243,10 @@ def test_ranks_that_are_left_out_of_a_gains_table_are_marked(capsys: pytest.Capt
     lines = capsys.readouterr().out.splitlines()
     assert any("…" in line.split() and len(line.split()) == 1 for line in
                (line.replace("│", " ") for line in lines))  # fmt: skip
+
+
+def test_colons_in_texts_are_no_emoji_in_the_terminal(tmp_path: Path, capsys):
+    run = finished_run(tmp_path, "mine")
+    run.write_table("generations", run.table("generations").assign(reply_after=":smile:"))
+    assert main(["report", str(run.path)]) == 0
+    assert ":smile:" in capsys.readouterr().out

@@ -104,7 +104,7 @@ def _wanted(options: ExportOptions) -> Wanted:
 
 
 def _tell(found: Exported, address: str) -> None:
-    console = Console()
+    console = Console(emoji=False)
     for name, count in found.files.items():
         console.print(f"{_bytes(count):>10}  {name}", markup=False, highlight=False, soft_wrap=True)
     for note in found.notes:

@@ -36,7 +36,7 @@ def show_doctor(options: DoctorOptions) -> int:
     if options.json:
         sys.stdout.write(json.dumps(found.as_dict(), indent=2) + "\n")
     else:
-        _show(Console(), found)
+        _show(Console(emoji=False), found)
     return 0
 
 

@@ -35,7 +35,7 @@ def show_estimate(settings: Settings, *, as_json: bool) -> int:
     if as_json:
         _write(found.as_dict())
     else:
-        _show(Console(), found)
+        _show(Console(emoji=False), found)
     return 0
 
 

@@ -103,9 +103,9 @@ def results_table(options: TableOptions) -> int:
     if options.json:
         sys.stdout.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
     else:
-        show_rows(Console(), rows)
+        show_rows(Console(emoji=False), rows)
         for note in kept.notes:
-            Console().print(note, style="dim", markup=False, soft_wrap=True)
+            Console(emoji=False).print(note, style="dim", markup=False, soft_wrap=True)
     return 0
 
 

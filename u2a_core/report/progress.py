@@ -36,7 +36,7 @@ class ProgressBars:
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
-            console=Console(stderr=True),
+            console=Console(stderr=True, emoji=False),
         )
         self._tasks: dict[str, TaskID] = {}
 

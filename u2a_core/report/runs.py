@@ -31,7 +31,7 @@ def show(run: Run) -> None:
         RunError: if it is not finished, or damaged.
     """
     with whole(run.path):
-        _show(Console(), run, run.report())
+        _show(Console(emoji=False), run, run.report())
 
 
 def _show(console: Console, run: Run, report: dict[str, Any]) -> None:

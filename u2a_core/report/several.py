@@ -50,7 +50,7 @@ def write_report(options: ReportOptions) -> int:
         return 0
     made = pages(named(runs), lambda run: _texts(run, options.texts))
     write_document(options.html, TITLE, made)
-    Console().print(f"Report: {options.html}", markup=False, soft_wrap=True)
+    Console(emoji=False).print(f"Report: {options.html}", markup=False, soft_wrap=True)
     return 0
 
 
@@ -61,7 +61,7 @@ def _show(run: Run, *, named: bool) -> None:
     except U2AError as error:
         if named:
             raise
-        Console(stderr=True).print(f"Left out: {error}", markup=False, soft_wrap=True)
+        Console(stderr=True, emoji=False).print(f"Left out: {error}", markup=False, soft_wrap=True)
 
 
 def report_text(
