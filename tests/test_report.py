@@ -246,7 +246,7 @@ def test_ranks_that_are_left_out_of_a_gains_table_are_marked(capsys: pytest.Capt
 
 
 def test_colons_in_texts_are_no_emoji_in_the_terminal(tmp_path: Path, capsys):
-    run = finished_run(tmp_path, "mine")
+    run = finished_run(tmp_path, "mine", model=False)
     run.write_table("generations", run.table("generations").assign(reply_after=":smile:"))
     assert main(["report", str(run.path)]) == 0
     assert ":smile:" in capsys.readouterr().out
