@@ -85,13 +85,13 @@ def choose_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).tolist()  # "meta" holds no numbers
     except (RuntimeError, AssertionError, ImportError) as error:
         unknown = isinstance(error, NotImplementedError)  # whose text is a page of torch's insides
         reason = f"this torch has no {name}" if unknown else str(error).splitlines()[0]
         raise ConfigError(
-            f"model.device must be a device of this machine; got {name!r} ({reason}). With auto it "
-            "is the best one there is."
+            "model.device (and objective.reward_device) must be a device of this machine; got "
+            f"{name!r} ({reason}). With auto it is the best one there is."
         ) from error
     return device
 
