@@ -11,6 +11,8 @@ computed again; about three minutes a seed on one core.
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from u2a_core.cli import main as u2a
@@ -26,7 +28,9 @@ def run(out: Path, command: str, *words: str) -> Run:
     """The finished run of a command on the demo's settings; one that is there is kept."""
     made = Run(out)
     if not (made.exists and made.finished):
-        code = u2a([command, str(demo_assets() / "demo.yaml"), *words, "--out", str(out), "--json"])
+        settings = str(demo_assets() / "demo.yaml")
+        with redirect_stdout(sys.stderr):  # the table alone is printed
+            code = u2a([command, settings, *words, "--out", str(out), "--json"])
         if code != 0:
             raise SystemExit(code)
     return Run.open(out)

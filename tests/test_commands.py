@@ -64,7 +64,9 @@ def test_samples_without_room_for_a_reply_are_left_out_and_told(u2a, own: Path, 
         file = own.parent / "data" / f"{name}.jsonl"
         few[name] = file.read_text()
         file.write_text(f"{long}\n{few[name]}")
-    assert u2a("estimate", config=own)[0] == 0
+    code, out, _ = u2a("estimate", "--json", config=own)
+    assert code == 0
+    assert "1 of 41 negatives are left out" in " ".join(json.loads(out)["warnings"])
     words = ("--data.truth", "", "--json")
     assert u2a("gains", *words, "--out", tmp_path / "g", config=own)[0] == 0
     run = Run.open(tmp_path / "g")

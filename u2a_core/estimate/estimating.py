@@ -63,7 +63,7 @@ def estimate(settings: Settings) -> Estimate:
         needs=needs,
         suggestions=(),
         assumed=work.assumed,
-        warnings=(*told, *_warnings(settings, policy.skeleton, device)),
+        warnings=(*told, *work.left_out, *_warnings(settings, policy.skeleton, device)),
         beside=_beside(memory, apart, theirs) if apart else None,
     )
     if verdict(found.largest.peak, there_is.free) == "fits":

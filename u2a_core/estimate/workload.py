@@ -7,7 +7,7 @@ like them. Without a file the batches are taken to be full, and the answer says 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Any, TypeVar
 
@@ -76,6 +76,7 @@ class Workload:
         test: prompts of the comparison before and after.
         longest: tokens of a sample at most.
         assumed: what is taken for granted, because no file is named.
+        left_out: sentences about samples that have no room.
     """
 
     negatives: Rows
@@ -85,6 +86,7 @@ class Workload:
     test: tuple[int, ...]
     longest: int
     assumed: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     def rollouts(self, settings: Settings) -> Rows:
         """Sampled replies at their longest."""
@@ -113,7 +115,7 @@ def read_workload(settings: Settings, tokenizer: Any, longest: int) -> Workload:
         for i, pair in enumerate(compared)
         for side, reply in (("+", pair.chosen), ("-", pair.rejected))
     ]
-    rows = measure.rows(replies, "preference pairs")
+    rows = measure.rows(replies, "replies of preference pairs")
     if settings.objective.kind != "sampled_reward" and not replies:
         rows, assumed = _full(2 * most, longest), [*assumed, f"{most} pairs of {longest} tokens"]
     asked: tuple[int, ...] = ()
@@ -132,6 +134,7 @@ def read_workload(settings: Settings, tokenizer: Any, longest: int) -> Workload:
         test=test,
         longest=longest,
         assumed=tuple(assumed),
+        left_out=tuple(measure.left_out),
     )
 
 
@@ -148,10 +151,11 @@ def _of(data: DataSettings, name: SetName) -> list[Any]:
 
 @dataclass(frozen=True)
 class _Measure:
-    """Lengths by the policy's own tokenizer."""
+    """Lengths by the policy's own tokenizer; what is left out gathers on the way."""
 
     tokenizer: Any
     longest: int
+    left_out: list[str] = field(default_factory=list)
 
     def rows(self, samples: Sequence[Sample], what: str) -> Rows:
         """Of those whose prompts leave room for a reply.
@@ -169,6 +173,12 @@ class _Measure:
             )
         rows: list[Encoded] = encode(fit, self.tokenizer, max_length=self.longest)[0]
         lengths = [(row.response_start, len(row.input_ids)) for row in rows]
+        if lost := len(some) - len(fit):
+            of_all = f" of the {len(samples):,}" if len(samples) > len(some) else ""
+            self.left_out.append(
+                f"{lost:,} of {len(some):,} {what}{of_all} are left out: their prompts leave no "
+                f"room for a reply in {self.longest:,} tokens (model.max_length)."
+            )
         count = round(len(samples) * len(fit) / max(1, len(some)))
         return Rows(tuple(islice(cycle(lengths), count)))
 
