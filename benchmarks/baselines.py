@@ -70,7 +70,8 @@ def main() -> None:
     for method in ("original", "u2a", *RIVALS):
         values = [row[method] for row in found.values()]
         ahead = over_seeds([row["u2a"] - row[method] for row in found.values()])
-        last = f"{ahead.mean:+.2f} [{ahead.low:+.2f}, {ahead.high:+.2f}]" if method != "u2a" else ""
+        interval = f" [{ahead.low:+.2f}, {ahead.high:+.2f}]" if ahead.n > 1 else ""
+        last = f"{ahead.mean:+.2f}{interval}" if method != "u2a" else ""
         print(f"| {method} | " + " | ".join(f"{v:+.3f}" for v in values) + f" | {last} |")
 
 
