@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from evaluations import changed, evaluated
 
 from u2a_core import commands, evaluation, jobs, metrics
 from u2a_core.commands.targets import compatible, load_target
@@ -55,17 +56,6 @@ def small(scenario: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     write_records(folder / "reference.jsonl", rows)
     own |= {"reference": str(folder / "reference.jsonl"), "encoder": settings.model.path}
     return changed(settings, **own)
-
-
-def changed(settings: Settings, **fields: Any) -> Settings:
-    own = settings.evaluation.model_copy(update=fields)
-    return settings.model_copy(update={"evaluation": own})
-
-
-def evaluated(path: Path, settings: Settings, **watch: Any) -> Run:
-    run = Run.open(path) if Run(path).exists else Run.create(path, "evaluate", settings)
-    commands.execute(run, commands.Watch(run, **watch), commands.run_evaluate)
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from endpoints import Fake, Reply, endpoint, ok
+from evaluations import changed, evaluated
 
 from u2a_core import commands, evaluation, jobs, table
 from u2a_core.config import Settings, load_settings
@@ -46,17 +47,6 @@ def settings(fake: Fake, scenario: Path, tmp_path: Path) -> Settings:
     own |= dict.fromkeys(("benign", "questions", "outsiders", "judge", "encoder"), "")
     data = found.data.model_copy(update={"prompts": str(tmp_path / "prompts.jsonl")})
     return changed(found.model_copy(update={"data": data}), **own)
-
-
-def changed(settings: Settings, **fields: Any) -> Settings:
-    own = settings.evaluation.model_copy(update=fields)
-    return settings.model_copy(update={"evaluation": own})
-
-
-def evaluated(path: Path, settings: Settings, **watch: Any) -> Run:
-    run = Run.open(path) if Run(path).exists else Run.create(path, "evaluate", settings)
-    commands.execute(run, commands.Watch(run, **watch), commands.run_evaluate)
-    return run
 
 
 def test_the_server_replies_and_the_local_model_gives_the_likelihoods(

@@ -73,8 +73,8 @@ def load_tokenizer(path: str, *, trust: bool = False) -> Any:
         if base := adapter_of(path):
             return load_tokenizer(base, trust=trust)
         raise load_failed("tokenizer", path, error) from error
-    except Exception as error:
-        if type(error) is not Exception:  # tokenizers raises nothing narrower
+    except Exception as error:  # tokenizers raises it bare, and nothing narrower
+        if type(error) is not Exception:
             raise
         raise load_failed("tokenizer", path, error) from error
 
