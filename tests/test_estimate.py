@@ -229,26 +229,27 @@ def test_activations_computed_again_take_less_memory_and_a_forward_pass_more(set
     assert more == pytest.approx(values.flops - head - config.num_hidden_layers * last)
 
 
+@pytest.fixture
+def no_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without CUDA."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.usefixtures("no_card")
 def test_a_reward_model_on_another_device_is_told_apart(scenario: Path, settings: Settings):
     settings = with_words(settings, "--objective.reward", scenario.parent / "reward_model")
     own = with_words(settings, "--objective.reward_device", "cpu")
     assert estimate(own).beside is None  # where the policy is
     together = {part.name for part in estimate(own).largest.parts}
-    other = estimate(with_words(settings, "--objective.reward_device", "meta"))
+    other = estimate(with_words(settings, "--objective.reward_device", "cuda:1"))
     assert other.beside is not None
-    assert other.beside.machine.device == "meta"
+    assert other.beside.machine.device == "cuda:1"
     parts = {part.name: part.bytes for part in other.beside.parts}
     weights = reward_skeleton(settings.objective.reward, settings.model).weights
     assert parts["reward model"] == weights
     assert parts["activations"] > 0
     assert together - {part.name for part in other.largest.parts} == {"reward model"}
     assert from_dict(json.loads(json.dumps(other.as_dict()))) == other
-
-
-@pytest.fixture
-def no_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without CUDA."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
 @pytest.mark.usefixtures("no_card")
