@@ -16,6 +16,7 @@ FLOORS = {
     "config": 1,
     "params": 2,
     "reach": 2,
+    "commits": 2,
     "figures": 2,
     "directional": 3,
     "ledger": 3,

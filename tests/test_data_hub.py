@@ -23,6 +23,8 @@ from u2a_core.config import DataSettings
 from u2a_core.data import hub, inspect_data, is_hub_id, load_negatives
 from u2a_core.data.hub import Named, named
 from u2a_core.errors import DataError
+from u2a_core.report.sections import section
+from u2a_core.runs import Run
 
 _CONFIGURATIONS = """---
 configs:
@@ -276,3 +278,26 @@ def test_a_hub_gives_revisions_and_splits_and_the_cache_never_another_one(
     assert v1[1:] == same[1:] == ["v1 train"]
     for (said,), revision in zip(others, ("main", "v9"), strict=True):
         assert f"must be in the cache at the revision {revision}; got the offline mode" in said
+
+
+def test_a_run_keeps_the_commit_of_its_data_and_is_not_resumed_on_another(
+    tmp_path: Path, address: str, scenario: Path, monkeypatch: pytest.MonkeyPatch
+):
+    known = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    env = {**known, "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": address}
+    run = Run(tmp_path / "run")
+    call = [sys.executable, "-m", "u2a_core.cli", "gains", str(scenario), "--out", str(run.path)]
+    call += ["--data.retain", "owner/name:train"]
+    subprocess.run(call, env=env, check=True, capture_output=True, timeout=120)
+    kept = {"datasets/owner/name": COMMITS["main"]}
+    assert run.commits() == run.report()["commits"] == kept
+    assert f"datasets/owner/name at commit {COMMITS['main']}" in section(run, "run", "omitted")
+    (run.path / "report.json").unlink()
+    monkeypatch.setitem(KNOWN, "main", "v1")
+    done = subprocess.run(
+        [*call, "--resume"], env=env, check=False, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"was at commit {COMMITS['main']} and is at {COMMITS['v1']} now" in done.stderr
+    assert f"owner/name@{COMMITS['main']} names it as it was" in done.stderr
+    assert run.commits() == kept

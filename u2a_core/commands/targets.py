@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from u2a_core.commits import DATA
 from u2a_core.config import Settings, there
 from u2a_core.data import fingerprint
 from u2a_core.errors import ConfigError
@@ -92,7 +93,7 @@ def moved(run: Run, target: Run) -> list[str]:
         f"{name} was at commit {then[name]} for {target.path} and is at {commit} now, where the "
         "original model is concerned."
         for name, commit in now.items()
-        if then.get(name, commit) != commit
+        if then.get(name, commit) != commit and not name.startswith(DATA)
     ]
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from u2a_core.commands.shortage import shortage_told
+from u2a_core.commits import commits_of
 from u2a_core.config.paths import PATHS
-from u2a_core.models import commits_of, hide_loading_bars
+from u2a_core.models import hide_loading_bars
 from u2a_core.runs import Run
 from u2a_core.runs.files import finite
 from u2a_core.runs.journal import LOADING
@@ -78,7 +79,7 @@ def load(settings: Settings, watch: Watch) -> Experiment:
 
 
 def note_commits(run: Run, settings: Settings, *others: str) -> None:
-    """Writes which commit each model of the hub is at that the run has loaded.
+    """Writes which commit each model and data set of the hub is at that the run has loaded.
 
     Args:
         run: that loaded them.

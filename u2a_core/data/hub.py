@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from huggingface_hub import constants
 
 from u2a_core import reach
+from u2a_core.commits import note_data
 from u2a_core.config import there
 from u2a_core.data.files import Record
 from u2a_core.errors import DataError
@@ -53,6 +54,11 @@ class Named(NamedTuple):
     config: str
     split: str
 
+    @property
+    def at(self) -> str:
+        """owner/name, and @revision if one is named."""
+        return f"{self.path}@{self.revision}" if self.revision else self.path
+
 
 def is_hub_id(path: str | Path) -> bool:
     """Whether it names a hub set: by its form, and it is no file here and by its ending none."""
@@ -80,7 +86,7 @@ def read(name: str) -> tuple[str, Iterator[tuple[int, Record]]]:
     loaded = _loaded(name, which)
     split = which.split or next(iter(loaded))
     rows = loaded if which.split else loaded[split]
-    commit = _commit(rows)
+    commit = note_data(name, which.at, _commit(rows))
     if away:
         _check_commit(name, which, commit, away)
     told = [f"configuration {which.config}"] if which.config else []
@@ -131,12 +137,10 @@ def _refusal(name: str, which: Named, error: BaseException) -> DataError:
     said = [str(error), *([str(cause)] if cause and "generating" in str(error) else [])]
     reason = " ".join(" ".join(said).split()).partition(" Example of usage")[0]
     page = f"{constants.ENDPOINT}/datasets/{which.path}"
-    at = f"{which.path}@{which.revision}" if which.revision else which.path
     to_do = next((do for words, do in _TO_DO.items() if words in reason), "See {page} .")
     shown = reason[:_REASON].rstrip(". ") or type(error).__name__
-    return DataError(
-        f"{name} must be a file or a hub data set; got: {shown}. {to_do.format(path=at, page=page)}"
-    )
+    to_do = to_do.format(path=which.at, page=page)
+    return DataError(f"{name} must be a file or a hub data set; got: {shown}. {to_do}")
 
 
 def _check_reach(name: str, which: Named) -> str:

@@ -205,7 +205,7 @@ def _how(run: Run, settings: Settings, words: str) -> list[str]:
         "Settings that are not the defaults; settings.yaml has all of them:",
         f"```yaml\n{yaml.safe_dump(changed, sort_keys=False, allow_unicode=True)}```",
         _grid(["file", "sha256"], hashes) if hashes else "No file of this machine was read.",
-        *([_grid(["model of the hub", "commit"], commits)] if commits else []),
+        *([_grid(["on the hub", "commit"], commits)] if commits else []),
     ]
 
 

@@ -5,7 +5,6 @@ The only part of the core that knows transformers and peft; what it hands out is
 is run only where model.trust_remote_code says so.
 """
 
-from u2a_core.models.commits import commits_of
 from u2a_core.models.encoder import SentenceEncoder
 from u2a_core.models.generation import Generator
 from u2a_core.models.judging import HarmClassifier, JudgeModel, load_local_judge
@@ -32,7 +31,6 @@ __all__ = [
     "RewardModel",
     "SentenceEncoder",
     "chat_tokenizer",
-    "commits_of",
     "hide_loading_bars",
     "load_function",
     "load_local_judge",

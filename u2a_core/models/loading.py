@@ -21,10 +21,10 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from u2a_core import params
+from u2a_core.commits import note_commit
 from u2a_core.config import there
 from u2a_core.errors import ModelError
 from u2a_core.models.checks import check_files, check_taken, incomplete
-from u2a_core.models.commits import note_commit
 from u2a_core.models.refusals import check_reach, load_failed, misfit, pickle_only
 
 # transformers would have a service of the hub convert a stranger's pickle, in a pull request

@@ -1,7 +1,7 @@
 """The run directory; the only module that knows its layout.
 
     config.json     command, settings, versions, hashes: written first, never changed
-    commits.json    hub id → commit, of the models of the hub, once they are loaded
+    commits.json    hub id → commit, of models and data sets of the hub, once they are loaded
     progress.jsonl  one `Progress` a line, append-only
     status.json     the last word of the process: running, stopping, stopped, failed, finished
     lock            pid and birth of the process that works here

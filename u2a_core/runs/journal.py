@@ -18,6 +18,7 @@ from typing import Literal, TypeAlias, get_args
 
 from pydantic import TypeAdapter
 
+from u2a_core.commits import DATA
 from u2a_core.config import there
 from u2a_core.errors import RunError
 from u2a_core.runs.files import RESUME, read_json, write_json, writing
@@ -108,7 +109,7 @@ class Journal:
         return Status("failed", "status.json is damaged. Resume continues the run.")
 
     def commits(self) -> dict[str, str]:
-        """Hub id → commit, of the models of the hub that the run has loaded.
+        """Hub id → commit, of the models and data sets of the hub that the run has loaded.
 
         Raises:
             RunError: if the file that holds them is damaged.
@@ -118,7 +119,7 @@ class Journal:
         return {name: str(commit) for name, commit in found.items()}
 
     def note_commits(self, found: Mapping[str, str]) -> None:
-        """Adds models of the hub that were loaded, as `commits` gives them.
+        """Adds models and data sets of the hub that were loaded, as `commits` gives them.
 
         Raises:
             RunError: if one is at another commit than it was for this run.
@@ -126,11 +127,11 @@ class Journal:
         then = self.commits()
         for name, commit in found.items():
             if then.get(name, commit) != commit:
-                fixed = f"{name.partition('@')[0]}@{then[name]}"
+                fixed = f"{name.removeprefix(DATA).partition('@')[0]}@{then[name]}"
                 raise RunError(
-                    f"A run must find its models as they were; {name} of {self.path} was at commit "
-                    f"{then[name]} and is at {commit} now. Begin a new run; {fixed} names the "
-                    "model as it was."
+                    f"A run must find its models and data as they were; {name} of {self.path} was "
+                    f"at commit {then[name]} and is at {commit} now. Begin a new run; {fixed} "
+                    "names it as it was."
                 )
         if not found.keys() <= then.keys():
             write_json(self.path / "commits.json", {**then, **found}, then=RESUME)
