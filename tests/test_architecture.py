@@ -17,6 +17,7 @@ FLOORS = {
     "params": 2,
     "reach": 2,
     "commits": 2,
+    "room": 5.3,
     "figures": 2,
     "directional": 3,
     "ledger": 3,

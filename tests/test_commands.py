@@ -64,8 +64,9 @@ def test_samples_without_room_for_a_reply_are_left_out_and_told(u2a, own: Path, 
         file = own.parent / "data" / f"{name}.jsonl"
         few[name] = file.read_text()
         file.write_text(f"{long}\n{few[name]}")
-    code, out, _ = u2a("estimate", "--json", config=own)
+    code, out, beside = u2a("estimate", "--json", config=own)
     assert code == 0
+    assert "Token indices" not in beside  # the tokenizer's own warning, of errors that cannot come
     assert "1 of 41 negatives are left out" in " ".join(json.loads(out)["warnings"])
     words = ("--data.truth", "", "--json")
     assert u2a("gains", *words, "--out", tmp_path / "g", config=own)[0] == 0
@@ -79,6 +80,46 @@ def test_samples_without_room_for_a_reply_are_left_out_and_told(u2a, own: Path, 
     found = [r.table("gains").set_index("id")["gain"] for r in (run, Run.open(tmp_path / "h"))]
     assert "long" not in found[0]
     pd.testing.assert_series_equal(*found)
+
+
+def test_prompts_without_room_for_the_longest_reply_are_left_out_and_told(
+    u2a, own: Path, tmp_path: Path
+):
+    """Of J and of the test; in an evaluation and in an estimate too."""
+    folder, runs = own.parent / "data", {}
+    long = json.dumps({"prompt": "why " * 40}) + "\n"
+    words = ("--inner.steps", "2", "--data.preferences", "", "--json")
+    words += ("--data.objective_prompts", folder / "more.jsonl")
+    words += ("--objective.max_new_tokens", "40")
+    (folder / "more.jsonl").write_text((folder / "test_prompts.jsonl").read_text())
+    for name in ("fitting", "more"):
+        runs[name] = Run(tmp_path / name)
+        assert u2a("unlearn", *words, "--out", runs[name].path, config=own)[0] == 0
+        for file in ("test_prompts.jsonl", "more.jsonl"):
+            path = folder / file
+            path.write_text(long + path.read_text().removeprefix(long))
+    assert not runs["fitting"].report()["warnings"]
+    fitting, more = (run.table("generations") for run in runs.values())
+    pd.testing.assert_frame_equal(more, fitting)
+    count = fitting["prompt_index"].nunique() + 1
+    told = [
+        f"1 of {count} {what} are left out: they leave no room for a reply of 40 tokens "
+        "(objective.max_new_tokens) in the model's context of 96."
+        for what in ("test prompts", "prompts of J")
+    ]
+    assert runs["more"].report()["warnings"] == told
+    assert set(told) <= set(json.loads(u2a("estimate", *words, config=own)[1])["warnings"])
+    out = tmp_path / "evaluated"
+    assert u2a("evaluate", *words, "--out", out, config=own)[0] == 0
+    assert Run(out).report()["warnings"] == [told[0]]
+    asked = Run(out).table("generations")
+    asked = asked[asked["set"] == "test"]
+    assert sorted(asked["prompt"].unique()) == sorted(fitting["prompt"].unique())
+    for file in ("test_prompts.jsonl", "more.jsonl"):
+        (folder / file).write_text(long)
+    code, _, error = u2a("unlearn", *words, "--out", tmp_path / "none", config=own)
+    assert code == 2
+    assert "must leave room for a reply of 40 tokens (objective.max_new_tokens)" in error
 
 
 def test_scoring_tells_how_far_it_is_and_can_be_stopped(scenario: Path, tmp_path: Path):

@@ -52,7 +52,7 @@ def with_words(settings: Settings, *words: object) -> Settings:
 
 
 def memory_of(settings: Settings) -> Memory:
-    work = read_workload(settings, load_tokenizer(settings.model.path), 96)
+    work = read_workload(settings, load_tokenizer(settings.model.path), 96, 256)
     return Memory(settings, Passes(policy_skeleton(settings.model)), None, work, program=0)
 
 

@@ -28,7 +28,8 @@ from u2a_core.report.sections import section
 from u2a_core.runs import Run
 
 _LOAD = """
-import json, sys
+import json, sys, time
+time.sleep = lambda _: None  # the hub's library waits up to 8 s between its tries
 from u2a_core.config import ModelSettings
 from u2a_core.errors import U2AError
 from u2a_core.models import load_policy
@@ -308,7 +309,7 @@ def test_a_run_is_not_resumed_on_a_model_that_has_moved(
     now = hub.commit(hub.repos["owner/moving"]["main"])
     assert done.returncode == 2, done.stderr
     assert f"was at commit {moving.then} and is at {now} now" in done.stderr
-    assert f"owner/moving@{moving.then} names the model as it was" in done.stderr
+    assert f"owner/moving@{moving.then} names it as it was" in done.stderr
     assert not again.finished
     assert sorted(file.name for file in (again.path / "tables").iterdir()) == before
     assert moving.u2a(hub, home, "unlearn", moving.config, "--resume", "--out", again.path,

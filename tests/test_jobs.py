@@ -175,7 +175,7 @@ def test_a_clock_that_was_wrong_does_not_hold_back_a_launch(folder: Path, settin
 
 def test_a_killed_job_is_told_within_two_seconds(folder: Path, settings: Settings):
     run = jobs.launch(folder, "reweight", settings)
-    until(lambda: steps(run) >= 1)
+    until(lambda: run.checkpoint_step() is not None)
     worker = run.lock.worker()
     assert worker is not None
     os.kill(worker.pid, signal.SIGKILL)

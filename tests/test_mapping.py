@@ -133,7 +133,7 @@ def test_an_estimate_reads_mapped_columns_too(scenario: Path, tmp_path: Path):
     words = ["--data.negatives", str(own), "--data.columns.negatives.prompt", "q"]
     mapped = override(usual, [*words, "--data.columns.negatives.response", "bad"])
     tokenizer = load_tokenizer(usual.model.path)
-    one, two = (read_workload(s, tokenizer, 96).negatives for s in (usual, mapped))
+    one, two = (read_workload(s, tokenizer, 96, None).negatives for s in (usual, mapped))
     assert one == two
 
 

@@ -17,10 +17,10 @@ from u2a_core.config import Settings
 from u2a_core.data import load_prompts
 from u2a_core.data.encode import EncodingReport, batches, encode
 from u2a_core.data.packed import PackedBatches, packed
-from u2a_core.errors import ConfigError, DataError
+from u2a_core.errors import ConfigError
 from u2a_core.losses import sequence_log_probs
 from u2a_core.metrics import share
-from u2a_core.models import Generator, Policy, load_reward
+from u2a_core.models import Generator, Policy, context_length, load_reward
 from u2a_core.objectives import (
     CandidateReward,
     Objective,
@@ -29,10 +29,10 @@ from u2a_core.objectives import (
     SmoothObjective,
     score,
 )
+from u2a_core.room import answerable
 from u2a_core.types import Batch, Estimate, NegativeSet, PreferencePair, Prompt, Sample
 
 _T = TypeVar("_T")
-_Asked = TypeVar("_Asked", Sample, PreferencePair)
 _KNOWN_PAIRS = 64
 _AGREES = 0.6
 """Share of known pairs that a reward must rank as they are, or a warning is told."""
@@ -41,15 +41,21 @@ _CANDIDATE_SEED = 15_485_863
 
 
 def objective_prompts(
-    settings: Settings, negatives: NegativeSet, pairs: list[PreferencePair]
-) -> list[Prompt]:
-    """The prompts on which replies are sampled and rewarded, each once."""
+    settings: Settings, policy: Policy, negatives: NegativeSet, pairs: list[PreferencePair]
+) -> tuple[list[Prompt], str]:
+    """The prompts on which replies are sampled and rewarded, each once.
+
+    Without those that leave no room for a reply, of which the sentence tells.
+    """
     if settings.data.objective_prompts:
         columns = settings.data.columns_of("objective_prompts")
         found, _ = load_prompts(settings.data.objective_prompts, columns=columns)
     else:
         found = [item.prompt for item in pairs or negatives.samples]
-    return list(dict.fromkeys(found))
+    found = list(dict.fromkeys(found))
+    context, longest = context_length(policy.model), settings.objective.max_new_tokens
+    kept, told = answerable(found, policy.tokenizer, context, longest, "prompts of J")
+    return [found[i] for i in kept], told
 
 
 def load_objective(
@@ -156,26 +162,6 @@ def disagreement(settings: Settings, agreement: Estimate | None) -> tuple[str, .
 def _evenly(items: list[_T], most: int) -> list[_T]:
     """At most so many of the items, from begin to end."""
     return [items[i * len(items) // most] for i in range(most)] if len(items) > most else items
-
-
-def with_room(policy: Policy, items: Sequence[_Asked], what: str) -> tuple[list[_Asked], str]:
-    """The items whose prompts leave room for a reply, and a sentence on the others.
-
-    Raises:
-        DataError: if none does.
-    """
-    kept = [item for item in items if policy.has_room(item.prompt)]
-    lost, limit = len(items) - len(kept), policy.max_length
-    if lost and not kept:
-        raise DataError(
-            f"The prompts of the {what} must leave room for a reply in {limit:,} tokens; got "
-            f"{lost:,}, none of which does. Raise model.max_length."
-        )
-    told = (
-        f"{lost:,} of {len(items):,} {what} are left out: their prompts leave no room for a reply "
-        f"in {limit:,} tokens (model.max_length)."
-    )
-    return kept, told if lost else ""
 
 
 def encoded(

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,6 @@ from u2a_core.alignment import (
     objective_prompts,
     reward_agreement,
     smooth_objective,
-    with_room,
 )
 from u2a_core.config import Settings
 from u2a_core.data import (
@@ -37,9 +36,17 @@ from u2a_core.data import (
 from u2a_core.data.encode import EncodingReport
 from u2a_core.errors import ConfigError
 from u2a_core.losses import NPO, GradientAscent, SimNPO, sequence_log_probs
-from u2a_core.models import Generator, Policy, load_policy, load_reward, use_threads
+from u2a_core.models import (
+    Generator,
+    Policy,
+    context_length,
+    load_policy,
+    load_reward,
+    use_threads,
+)
 from u2a_core.objectives import Objective, SmoothObjective, score
 from u2a_core.reweight import Scorer
+from u2a_core.room import answerable, with_room
 from u2a_core.types import (
     Batch,
     Estimate,
@@ -71,7 +78,8 @@ class Experiment:
         pairs: the preference pairs, where the settings name a file of them.
         mislabelled: (n,) the flag of truth, where the settings name a file of it.
         agreement: how often the reward agrees with the pairs, where it is asked for J.
-        left_out: a sentence for each set of which samples have no room in model.max_length.
+        test_prompts: for the comparison; empty where none are given.
+        left_out: a sentence for each set of which samples or prompts leave no room for a reply.
     """
 
     settings: Settings
@@ -83,6 +91,7 @@ class Experiment:
     pairs: tuple[PreferencePair, ...]
     mislabelled: np.ndarray | None
     agreement: Estimate | None = None
+    test_prompts: tuple[Prompt, ...] = ()
     left_out: tuple[str, ...] = ()
 
     @property
@@ -106,15 +115,6 @@ class Experiment:
     def smooth(self) -> SmoothObjective:
         """J without sampling, for impact curves; the model must be at θ₀."""
         return smooth_objective(self.settings, self.policy, self.objective, list(self.pairs))
-
-    @cached_property
-    def test_prompts(self) -> tuple[Prompt, ...]:
-        """Prompts for the comparison; empty where none are given."""
-        return tuple(
-            load_prompts(data.prompts, columns=data.columns_of("prompts"))[0]
-            if (data := self.settings.data).prompts
-            else ()
-        )
 
     @cached_property
     def _measure(self) -> Reward | None:
@@ -183,8 +183,12 @@ def load_experiment(settings: Settings, last: Experiment | None = None) -> Exper
     torch.manual_seed(settings.seed)  # the initial adapter, where there is one
     sets = _Sets.load(settings)
     policy = _policy(settings, last)
-    negatives, pairs, kept, left_out = sets.fitting(policy, settings)
-    asked = objective_prompts(settings, negatives, pairs)
+    negatives, pairs, kept, tested, left_out = sets.fitting(policy, settings)
+    asked, of_asked = (
+        objective_prompts(settings, policy, negatives, pairs)
+        if settings.objective.kind == "sampled_reward"
+        else ([], "")
+    )
     use_threads(settings.threads, policy.model)
     rows, encoding = encoded(policy, negatives.samples, settings)
     loss = per_sample_loss(settings, policy, rows)
@@ -198,18 +202,20 @@ def load_experiment(settings: Settings, last: Experiment | None = None) -> Exper
         vocabulary=policy.model.get_input_embeddings().num_embeddings,  # type: ignore[operator]
     )
     objective = load_objective(settings, policy, asked, pairs)
-    found = (_truth(settings, negatives), reward_agreement(settings, pairs), left_out)
+    found = (_truth(settings, negatives), reward_agreement(settings, pairs), tuple(tested))
+    told = (*left_out, *([of_asked] if of_asked else []))
     return Experiment(
-        settings, policy, negatives, encoding, problem, objective, tuple(pairs), *found
+        settings, policy, negatives, encoding, problem, objective, tuple(pairs), *found, told
     )
 
 
 class _Sets(NamedTuple):
-    """The sets that are trained on, and what is told of them."""
+    """The sets that are trained on or answered, and what is told of them."""
 
     negatives: NegativeSet
     pairs: list[PreferencePair]
     kept: list[Sample]
+    tested: list[Prompt]
     left_out: tuple[str, ...] = ()
 
     @classmethod
@@ -221,21 +227,27 @@ class _Sets(NamedTuple):
         negatives = load_negatives(data.negatives, columns=data.columns_of("negatives"))
         _check_step(settings, negatives)
         _truth(settings, negatives)  # fails before a model is loaded
-        pairs, kept = data.preferences, data.retain
+        pairs, kept, tested = data.preferences, data.retain, data.prompts
         return cls(
             negatives,
             load_preferences(pairs, columns=data.columns_of("preferences"))[0] if pairs else [],
             load_retain(kept, columns=data.columns_of("retain"))[0] if kept else [],
+            load_prompts(tested, columns=data.columns_of("prompts"))[0] if tested else [],
         )
 
     def fitting(self, policy: Policy, settings: Settings) -> _Sets:
-        """Without the samples whose prompts leave no room for a reply."""
-        samples, *told = with_room(policy, self.negatives.samples, "negatives")
+        """Without the samples and prompts that leave no room for a reply."""
+        tokenizer, limit = policy.tokenizer, policy.max_length
+        samples, *told = with_room(self.negatives.samples, tokenizer, limit, "negatives")
         negatives = dataclasses.replace(self.negatives, samples=tuple(samples))
         _check_step(settings, negatives)
-        pairs, of_pairs = with_room(policy, self.pairs, "preference pairs")
-        kept, of_kept = with_room(policy, self.kept, "retain samples")
-        return _Sets(negatives, pairs, kept, tuple(filter(None, [*told, of_pairs, of_kept])))
+        pairs, of_pairs = with_room(self.pairs, tokenizer, limit, "preference pairs")
+        kept, of_kept = with_room(self.kept, tokenizer, limit, "retain samples")
+        context, longest = context_length(policy.model), settings.objective.max_new_tokens
+        fit, of_tested = answerable(self.tested, tokenizer, context, longest, "test prompts")
+        tested = [self.tested[i] for i in fit]
+        told = [*told, of_pairs, of_kept, of_tested]
+        return _Sets(negatives, pairs, kept, tested, tuple(filter(None, told)))
 
 
 def _check_step(settings: Settings, negatives: NegativeSet) -> None:
@@ -272,25 +284,3 @@ def per_sample_loss(settings: Settings, policy: Policy, rows: Sequence[Batch]) -
         "simnpo": lambda: SimNPO(inner.simnpo_beta),
     }
     return losses[inner.method]()
-
-
-def describe(experiment: Experiment) -> dict[str, Any]:
-    """What a report says of the data and the model."""
-    theta = params.trainable(experiment.policy.model)
-    return {
-        "negatives": len(experiment.negatives),
-        "duplicates_dropped": experiment.negatives.duplicates,
-        "faults": len(experiment.negatives.faults),
-        "truncated": experiment.encoding.truncated,
-        "negatives_sha256": experiment.negatives.sha256,
-        "trainable_parameters": sum(p.numel() for p in theta.values()),
-        "trained": experiment.settings.model.parameters,
-        "slopes_see": "weights of the adapted layers"
-        if set(experiment.policy.slopes_see) != set(theta)
-        else "the trained parameters",
-        "device": str(experiment.policy.device),
-        "dtype": str(next(experiment.policy.model.parameters()).dtype).removeprefix("torch."),
-        "reward_agreement": None
-        if experiment.agreement is None
-        else dataclasses.asdict(experiment.agreement),
-    }

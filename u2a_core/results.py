@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from u2a_core import metrics
+from u2a_core import metrics, params
 from u2a_core.reweight import accumulated_gains
 from u2a_core.types import Sample, Weights, prompt_text
 
@@ -259,3 +259,25 @@ def by_prompt(values: pd.Series, table: pd.DataFrame) -> np.ndarray:
     """(prompts, samples) from a long table of generations."""
     wide = values.groupby([table["prompt_index"], table["sample"]]).first().unstack("sample")
     return np.asarray(wide.to_numpy(), dtype=np.float64)
+
+
+def describe(experiment: Experiment) -> dict[str, Any]:
+    """What a report says of the data and the model."""
+    theta = params.trainable(experiment.policy.model)
+    return {
+        "negatives": len(experiment.negatives),
+        "duplicates_dropped": experiment.negatives.duplicates,
+        "faults": len(experiment.negatives.faults),
+        "truncated": experiment.encoding.truncated,
+        "negatives_sha256": experiment.negatives.sha256,
+        "trainable_parameters": sum(p.numel() for p in theta.values()),
+        "trained": experiment.settings.model.parameters,
+        "slopes_see": "weights of the adapted layers"
+        if set(experiment.policy.slopes_see) != set(theta)
+        else "the trained parameters",
+        "device": str(experiment.policy.device),
+        "dtype": str(next(experiment.policy.model.parameters()).dtype).removeprefix("torch."),
+        "reward_agreement": None
+        if experiment.agreement is None
+        else dataclasses.asdict(experiment.agreement),
+    }

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from u2a_core import params
-from u2a_core.alignment import objective_prompts, preference, sampled_reward, with_room
+from u2a_core.alignment import objective_prompts, preference, sampled_reward
 from u2a_core.baselines import dpo_step, fine_tuning_step, ppo_step, value_head, without
 from u2a_core.commands.descents import Descent, descended
 from u2a_core.commands.work import Watch, finish, load, note_commits
@@ -22,6 +22,7 @@ from u2a_core.errors import ConfigError
 from u2a_core.models import load_policy, save_policy
 from u2a_core.objectives import SampledReward
 from u2a_core.results import write_outcome
+from u2a_core.room import with_room
 from u2a_core.runs import Run
 from u2a_core.weights import uniform
 
@@ -109,19 +110,22 @@ def _dpo(experiment: Experiment) -> Iterator[Prepared]:
 def _ppo(experiment: Experiment) -> Iterator[Prepared]:
     settings, policy = experiment.settings, experiment.policy
     rewarded = experiment.objective
+    facts: dict[str, Any] = {}
     if not isinstance(rewarded, SampledReward):
         if not settings.objective.reward:
             raise ConfigError(
                 "objective.reward must name a reward for baseline.method ppo; got nothing. Give a "
                 "reward model's folder, or module:function; or use dpo on data.preferences."
             )
-        asked = objective_prompts(settings, experiment.negatives, list(experiment.pairs))
+        pairs = list(experiment.pairs)
+        asked, told = objective_prompts(settings, policy, experiment.negatives, pairs)
+        facts["warnings"] = [told] if told else []
         rewarded = sampled_reward(settings, policy, asked)
     with value_head(policy.model):
         origin = params.snapshot(params.trainable(policy.model))
         problem = dataclasses.replace(experiment.problem, origin=origin)
         step = ppo_step(problem, rewarded, settings.baseline, seed=settings.seed)
-        yield Prepared(dataclasses.replace(experiment, problem=problem), step)
+        yield Prepared(dataclasses.replace(experiment, problem=problem), step, facts)
 
 
 @contextmanager
@@ -155,7 +159,9 @@ def _fine_tuning(experiment: Experiment) -> Iterator[Prepared]:
         model=policy.model,
         origin=params.snapshot(params.trainable(policy.model)),
     )
-    fitting, told = with_room(policy, kept, "replies of baseline.mixture")
+    fitting, told = with_room(
+        kept, policy.tokenizer, policy.max_length, "replies of baseline.mixture"
+    )
     facts["warnings"] = [*facts.get("warnings", []), *([told] if told else [])]
     rows, _ = encode(fitting, policy.tokenizer, max_length=policy.max_length)
     step = fine_tuning_step(

@@ -116,8 +116,9 @@ def _measured(inputs: _Inputs) -> dict[str, Any]:
 def _loaded(run: Run, settings: Settings, watch: Watch) -> _Inputs:
     """Files and the judge, which fail faster than a model loads."""
     watch.tell("loading data", 0, 1)
-    sets = evaluation.load_sets(settings)
-    own = settings.evaluation
+    sets, own, told = evaluation.load_sets(settings), settings.evaluation, list[str]()
+    if not own.endpoint:  # of a server's model nothing is known
+        sets, told = evaluation.answerable_sets(sets, settings)
     references = []
     if own.reference and "test" in sets.prompts:
         references = evaluation.matched(
@@ -128,7 +129,7 @@ def _loaded(run: Run, settings: Settings, watch: Watch) -> _Inputs:
     served = ServedModel.of(settings) if own.endpoint else None
     note_commits(run, settings)
     reasons = evaluation.why_missing(settings)
-    inputs = _Inputs(run, settings, watch, sets, references, judge, served, reasons)
+    inputs = _Inputs(run, settings, watch, sets, references, judge, served, reasons, told)
     if own.target:
         inputs.warnings += compatible(settings, target_run(own.target))
     watch.tell("loading data", 1, 1)

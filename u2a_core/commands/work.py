@@ -106,7 +106,7 @@ def finish(
         "seconds": round(watch.seconds, 2),
     }
     if experiment is not None:
-        from u2a_core.experiment import describe
+        from u2a_core.results import describe
 
         report["data"] = describe(experiment) | facts.get("data", {})
         report["warnings"] = [*experiment.warnings, *facts.get("warnings", [])]

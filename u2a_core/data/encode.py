@@ -186,5 +186,6 @@ def _rendered(turns: list[dict[str, str]], tokenizer: Any, *, reply_follows: boo
 
 
 def _tokens(text: str, tokenizer: Any) -> list[int]:
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]  # the template has its own BOS
+    # the template has its own BOS; of texts that are too long their users tell, and cut them
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return [int(i) for i in ids]

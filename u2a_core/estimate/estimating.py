@@ -45,8 +45,9 @@ def estimate(settings: Settings) -> Estimate:
     skeletons = _Skeletons()
     policy = skeletons.policy(settings.model)
     use_threads(settings.threads, policy.skeleton.model)
-    longest = length_limit(settings.model, context_of(policy.skeleton.config))
-    work = read_workload(settings, tokenizer, longest)
+    context = context_of(policy.skeleton.config)
+    longest = length_limit(settings.model, context)
+    work = read_workload(settings, tokenizer, longest, context)
     device = planned_device(settings.model.device)
     reward = skeletons.reward(settings)
     apart = _apart(settings, reward)
@@ -164,10 +165,10 @@ def _suggestions(
         try:
             changed = override(memory.settings, words)
             policy = skeletons.policy(changed.model)
-            longest = length_limit(changed.model, context_of(policy.skeleton.config))
-            work = memory.work
-            if longest != work.longest:
-                work = read_workload(changed, tokenizer, longest)
+            context, work = context_of(policy.skeleton.config), memory.work
+            longest = length_limit(changed.model, context)
+            if longest != work.longest or work.left_out:  # a shorter reply leaves more room
+                work = read_workload(changed, tokenizer, longest, context)
             reward = skeletons.reward(changed)
             apart = _apart(changed, reward)
             after = replace(

@@ -16,8 +16,8 @@ import numpy as np
 from u2a_core.config import DataSettings, SetName, Settings
 from u2a_core.data import load_negatives, load_preferences, load_prompts, load_retain
 from u2a_core.data.encode import Encoded, encode, prompt_ids
-from u2a_core.errors import DataError
 from u2a_core.estimate.trace import Shape
+from u2a_core.room import answerable, with_room
 from u2a_core.types import Prompt, Sample
 
 _T = TypeVar("_T")
@@ -94,19 +94,22 @@ class Workload:
         return Rows(tuple((p, p + new) for p in self.asked for _ in range(samples)))
 
 
-def read_workload(settings: Settings, tokenizer: Any, longest: int) -> Workload:
+def read_workload(
+    settings: Settings, tokenizer: Any, longest: int, context: int | None
+) -> Workload:
     """What the files that the settings name hold.
 
     Args:
         settings: of the data and of J.
         tokenizer: of the policy.
         longest: tokens of a sample at most.
+        context: of the policy, a prompt and the reply that is sampled to it; None: any.
 
     Raises:
         DataError: if a file cannot be used.
     """
     data, most = settings.data, settings.objective.max_prompts
-    measure = _Measure(tokenizer, longest)
+    measure = _Measure(tokenizer, longest, context, settings.objective.max_new_tokens)
     negatives, retain, pairs = (_of(data, n) for n in ("negatives", "retain", "preferences"))
     assumed = [] if negatives else [f"{_ASSUMED} negatives of {longest} tokens"]
     compared = _every(pairs, most) if settings.objective.kind != "sampled_reward" else []
@@ -121,11 +124,11 @@ def read_workload(settings: Settings, tokenizer: Any, longest: int) -> Workload:
     asked: tuple[int, ...] = ()
     if settings.objective.kind == "sampled_reward":
         given = _of(data, "objective_prompts") or [item.prompt for item in (pairs or negatives)]
-        asked = measure.prompts(_every(list(dict.fromkeys(given)), most))
+        asked = tuple(_every(measure.prompts(list(dict.fromkeys(given)), "prompts of J"), most))
         if not asked:
             asked = (longest // 2,) * most
             assumed.append(f"{most} prompts of {longest // 2} tokens")
-    test = measure.prompts(_of(data, "prompts"))
+    test = measure.prompts(_of(data, "prompts"), "test prompts")
     return Workload(
         negatives=measure.rows(negatives, "negatives") if negatives else _full(_ASSUMED, longest),
         retain=measure.rows(retain, "retain samples"),
@@ -155,6 +158,8 @@ class _Measure:
 
     tokenizer: Any
     longest: int
+    context: int | None
+    reply: int
     left_out: list[str] = field(default_factory=list)
 
     def rows(self, samples: Sequence[Sample], what: str) -> Rows:
@@ -164,27 +169,31 @@ class _Measure:
             DataError: if none does.
         """
         some = _every(samples, _MEASURED)
-        ids = prompt_ids([sample.prompt for sample in some], self.tokenizer)
-        fit = [s for s, asked in zip(some, ids, strict=True) if len(asked) < self.longest]
-        if some and not fit:
-            raise DataError(
-                f"The prompts of the {what} must leave room for a reply in {self.longest:,} "
-                f"tokens; got {len(some):,}, none of which does. Raise model.max_length."
-            )
+        fit, told = with_room(some, self.tokenizer, self.longest, f"{what}{_of_all(samples)}")
+        self.left_out.extend([told] if told else [])
         rows: list[Encoded] = encode(fit, self.tokenizer, max_length=self.longest)[0]
         lengths = [(row.response_start, len(row.input_ids)) for row in rows]
-        if lost := len(some) - len(fit):
-            of_all = f" of the {len(samples):,}" if len(samples) > len(some) else ""
-            self.left_out.append(
-                f"{lost:,} of {len(some):,} {what}{of_all} are left out: their prompts leave no "
-                f"room for a reply in {self.longest:,} tokens (model.max_length)."
-            )
         count = round(len(samples) * len(fit) / max(1, len(some)))
         return Rows(tuple(islice(cycle(lengths), count)))
 
-    def prompts(self, prompts: Sequence[Prompt]) -> tuple[int, ...]:
-        lengths = map(len, prompt_ids(_every(prompts, _MEASURED), self.tokenizer))
-        return tuple(islice(cycle(lengths), len(prompts)))
+    def prompts(self, prompts: Sequence[Prompt], what: str) -> tuple[int, ...]:
+        """Of those that leave room for the longest reply.
+
+        Raises:
+            DataError: if none does.
+        """
+        some = _every(prompts, _MEASURED)
+        named = f"{what}{_of_all(prompts)}"
+        fit, told = answerable(some, self.tokenizer, self.context, self.reply, named)
+        self.left_out.extend([told] if told else [])
+        lengths = [len(ids) for ids in prompt_ids([some[i] for i in fit], self.tokenizer)]
+        count = round(len(prompts) * len(fit) / max(1, len(some)))
+        return tuple(islice(cycle(lengths), count))
+
+
+def _of_all(items: Sequence[object]) -> str:
+    """Where only some of the items are measured: of how many."""
+    return f" of the {len(items):,}" if len(items) > _MEASURED else ""
 
 
 def _every(items: Sequence[_T], most: int) -> list[_T]:

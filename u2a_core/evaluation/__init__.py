@@ -19,13 +19,14 @@ from u2a_core.evaluation.likelihoods import (
     token_log_probs,
 )
 from u2a_core.evaluation.served import ServedModel
-from u2a_core.evaluation.sets import Sets, load_sets, matched, why_missing
+from u2a_core.evaluation.sets import Sets, answerable_sets, load_sets, matched, why_missing
 
 __all__ = [
     "ASKED",
     "ServedModel",
     "Sets",
     "all_metrics",
+    "answerable_sets",
     "cost",
     "facts",
     "fluency",

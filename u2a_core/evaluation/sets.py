@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from u2a_core.config import SetName, Settings
 from u2a_core.data import load_negatives, load_preferences, load_prompts, load_retain
 from u2a_core.errors import ConfigError
+from u2a_core.models import chat_tokenizer
+from u2a_core.models.loading import load_config
+from u2a_core.models.policy import context_of
+from u2a_core.room import answerable
 from u2a_core.types import PreferencePair, Prompt, Sample, prompt_text
 
 SETTINGS = {
@@ -115,6 +119,28 @@ def load_sets(settings: Settings) -> Sets:
             "of evaluation.harmful, evaluation.benign and evaluation.questions."
         )
     return found
+
+
+def answerable_sets(sets: Sets, settings: Settings) -> tuple[Sets, list[str]]:
+    """Without the prompts to which the longest reply has no room, and a sentence on each set's.
+
+    By the local model's tokenizer and configuration alone, before its weights are loaded.
+
+    Raises:
+        DataError: if no prompt of a set has room.
+        ModelError: if the tokenizer or the configuration does not load.
+    """
+    model, longest = settings.model, settings.objective.max_new_tokens
+    tokenizer, _ = chat_tokenizer(model)
+    context = context_of(load_config(model.path, trust=model.trust_remote_code))
+    prompts, questions, warnings = {}, sets.questions, []
+    for name, asked in sets.prompts.items():
+        kept, told = answerable(asked, tokenizer, context, longest, f"{name} prompts")
+        prompts[name] = tuple(asked[i] for i in kept)
+        if name == "questions":
+            questions = tuple(questions[i] for i in kept)
+        warnings += [told] if told else []
+    return replace(sets, prompts=prompts, questions=questions), warnings
 
 
 def why_missing(settings: Settings) -> dict[str, str]:

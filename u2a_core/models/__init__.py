@@ -11,6 +11,7 @@ from u2a_core.models.judging import HarmClassifier, JudgeModel, load_local_judge
 from u2a_core.models.loading import load_tokenizer
 from u2a_core.models.policy import (
     Policy,
+    context_length,
     hide_loading_bars,
     load_policy,
     save_policy,
@@ -31,6 +32,7 @@ __all__ = [
     "RewardModel",
     "SentenceEncoder",
     "chat_tokenizer",
+    "context_length",
     "hide_loading_bars",
     "load_function",
     "load_local_judge",
