@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
             worker.kill()
 
 
-def until(claim: Callable[[], object], seconds: float = 60) -> None:
+def until(claim: Callable[[], object], seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not claim():
         assert time.monotonic() < end, "it did not come true"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from u2a_core.commands.shortage import shortage_told
+from u2a_core.commands.shortage import give_back, shortage_told
 from u2a_core.commits import commits_of
 from u2a_core.config.paths import PATHS
 from u2a_core.models import hide_loading_bars
@@ -20,6 +20,10 @@ from u2a_core.types import Batch, Estimate, Progress
 if TYPE_CHECKING:
     from u2a_core.config import Settings
     from u2a_core.experiment import Experiment
+
+
+_GIVE_BACK = 1.0
+"""Seconds between the times that free memory is given back in a pass."""
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
@@ -58,6 +62,7 @@ class Watch:
     def over(self, stage: str, batches: Sequence[Batch]) -> Iterator[Batch]:
         """The batches one by one, with a line of progress for each; ends the command if told to."""
         done, total = 0, sum(len(batch.index) for batch in batches)
+        last = self.seconds
         self.tell(stage, 0, total)
         for batch in batches:
             if self.stopping():
@@ -65,6 +70,9 @@ class Watch:
             yield batch
             done += len(batch.index)
             self.tell(stage, done, total)
+            if self.seconds - last > _GIVE_BACK:
+                give_back()
+                last = self.seconds
 
 
 def load(settings: Settings, watch: Watch) -> Experiment:
