@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pages import MAIN, moved, opened
+from pages import MAIN, moved, opened, run_in
 from streamlit.testing.v1 import AppTest
 
 from app import configurations, failures, history, stages
@@ -331,6 +331,20 @@ def test_home_shows_who_works_and_who_waits_behind_whom(folder: Path):
     assert [b.label for b in app.button if b.label in ("Stop", "Cancel")] == [
         "Stop", "Cancel", "Cancel"
     ]  # fmt: skip
+
+
+def test_a_job_that_begins_does_not_push_down_the_one_at_work(folder: Path):
+    working(made(folder, "first"), "running", device="cpu")
+    working(made(folder, "newest"), "queued")  # it has not joined the line yet
+    app = opened("home")
+    shown = [label for label, _ in links(app) if label in ("first", "newest")]
+    assert shown == ["first", "newest"]
+
+
+def test_a_run_without_a_reward_tells_how_j_rose(folder: Path):
+    run = run_in(folder, "finished")
+    (run.path / "report.json").write_text(json.dumps(run.report() | {"reward": {}}))
+    assert "step 26 of 30 kept, the largest J (-0.492 → +0.508)" in said(opened("home"))
 
 
 def test_recent_runs_are_searched_filtered_and_deleted_together(folder: Path):
