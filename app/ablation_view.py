@@ -71,7 +71,7 @@ def show(name: str, rows: pd.DataFrame) -> None:
 def _curves(name: str, rows: pd.DataFrame, bands: pd.DataFrame) -> None:
     """The metric over K, with what a click has chosen."""
     there = [arm for arm in figures.ARMS if (rows["arm"] == arm).any()]
-    first = "reward" if rows["reward"].notna().any() else "objective"
+    first = ablation.measured(bands)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         metric = st.segmented_control(
             "Metric", list(METRICS), default=first, format_func=METRICS.__getitem__,
