@@ -501,6 +501,16 @@ def test_an_ablations_progress_is_that_of_its_arms(folder: Path):
     assert stages.shown(run)[-1].stage == "arms"
 
 
+def test_a_stop_that_is_handled_twice_signals_once(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    working(made(folder, "mine"))
+    asked: list[Run] = []
+    monkeypatch.setattr("u2a_core.jobs.stop", asked.append)
+    app = opened("unlearn", run="mine")
+    for _ in range(2):
+        app.button("stop_mine").click().run()
+    assert len(asked) == 1
+
+
 def test_a_stop_that_fails_is_told_and_leaves_the_page_standing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
