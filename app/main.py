@@ -16,7 +16,7 @@ PAGES = {
 }
 HIDDEN = {"sample": ("Sample", "")}
 # Streamlit's own captions and chosen segments are fainter than 4.5 : 1; and in a narrow window it
-# cuts the names of runs and the labels of switches
+# cuts the names of runs and the labels of switches; a link in focus looks like the chosen page
 STYLE = """
 [data-testid=stMainBlockContainer]{padding-top:4rem}
 [data-testid=stCaptionContainer]{opacity:1}
@@ -25,6 +25,7 @@ STYLE = """
 [role=tab][aria-selected=true] *{color:inherit!important}
 [data-testid=stPageLink] p,[data-testid=stCheckbox] p{white-space:normal!important}
 [data-testid=stPageLink] p,[data-testid=stPageLink] a{overflow-wrap:anywhere;white-space:normal}
+[data-testid=stPageLink] a:focus-visible{outline:2px solid currentColor!important}
 """
 
 st.set_page_config(page_title="U2A workbench", layout="wide")

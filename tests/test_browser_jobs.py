@@ -89,6 +89,17 @@ def test_at_900_px_no_name_of_a_run_and_no_label_of_a_switch_is_cut(server: Serv
     run.delete()
 
 
+def test_a_link_that_the_keyboard_has_reached_has_an_outline(server: Server, tab):
+    tab.goto(f"{server.url}/gains?run=demo-gains")
+    tab.get_by_role("button", name="Copy link").wait_for(timeout=SECONDS)
+    inside = "document.activeElement.closest('[data-testid=stPageLink]') !== null"
+    for _ in range(8):  # the header comes first
+        tab.keyboard.press("Tab")
+        if tab.evaluate(inside):
+            break
+    assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
 def test_a_copied_link_opens_the_same_view(server: Server, browser):
     from playwright.sync_api import expect
 
