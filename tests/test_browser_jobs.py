@@ -89,6 +89,20 @@ def test_at_900_px_no_name_of_a_run_and_no_label_of_a_switch_is_cut(server: Serv
     run.delete()
 
 
+def test_at_900_px_a_charts_buttons_leave_its_title_to_be_read(server: Server, browser):
+    context = browser.new_context(viewport={"width": 900, "height": 900})
+    tab = context.new_page()
+    tab.goto(f"{server.url}/impact?run=demo-impact")
+    chart = tab.locator(".js-plotly-plot").first
+    chart.wait_for(timeout=SECONDS)
+    tab.mouse.move(5, 5)
+    buttons = chart.locator(".modebar").first
+    until(tab, lambda: buttons.evaluate("e => getComputedStyle(e).opacity") == "0")
+    chart.hover()
+    until(tab, lambda: buttons.evaluate("e => getComputedStyle(e).opacity") == "1")
+    context.close()
+
+
 def test_a_link_that_the_keyboard_has_reached_has_an_outline(server: Server, tab):
     tab.goto(f"{server.url}/gains?run=demo-gains")
     tab.get_by_role("button", name="Copy link").wait_for(timeout=SECONDS)
