@@ -71,13 +71,14 @@ def show(name: str, rows: pd.DataFrame) -> None:
 def _curves(name: str, rows: pd.DataFrame, bands: pd.DataFrame) -> None:
     """The metric over K, with what a click has chosen."""
     there = [arm for arm in figures.ARMS if (rows["arm"] == arm).any()]
+    first = ablation.measured(bands)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         metric = st.segmented_control(
-            "Metric", list(METRICS), default="reward", format_func=METRICS.__getitem__,
+            "Metric", list(METRICS), default=first, format_func=METRICS.__getitem__,
             key="ablation_metric",
             help="reward: on the test prompts; J: on the preference prompts, by which the step "
             "and K are chosen; retain loss: NLL per token of the retain set",
-        ) or "reward"  # fmt: skip
+        ) or first  # fmt: skip
         single = st.toggle("Single runs", key="ablation_points", help="One mark a seed")
     chosen = st.multiselect(
         "Arms", there, default=there, format_func=figures.ARMS.__getitem__,

@@ -56,7 +56,7 @@ def _widget(name: str, field: FieldInfo, value: Any, key: str, names: Mapping[st
         common |= {"width": "stretch", "format_func": lambda choice: names.get(choice, choice)}
         return st.multiselect(title, _choices(kind), list(value), **common)
     if kind is bool:
-        return st.toggle(title, value, **common)
+        return st.toggle(title, value, **common | {"width": "content"})  # its label is never cut
     if kind is int:
         low, high = _range(field)
         return st.number_input(title, low, high, value, 1, format="%d", **common)

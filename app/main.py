@@ -15,13 +15,21 @@ PAGES = {
     "compare": ("Compare", "Rewards with intervals, replies before and after"),
 }
 HIDDEN = {"sample": ("Sample", "")}
-# Streamlit's own captions and chosen segments are fainter than 4.5 : 1
+# Streamlit's own captions and chosen segments are fainter than 4.5 : 1; and in a narrow window it
+# cuts the names of runs and the labels of switches; a link in focus looks like the chosen page;
+# in a narrow window a chart's buttons lie over its title
 STYLE = """
 [data-testid=stMainBlockContainer]{padding-top:4rem}
 [data-testid=stCaptionContainer]{opacity:1}
 [data-testid=stCaptionContainer] p,[data-testid=stCaptionContainer]{color:inherit;opacity:.86}
 [data-testid=stButtonGroup] button[aria-checked=true],[role=tab][aria-selected=true],
 [role=tab][aria-selected=true] *{color:inherit!important}
+[data-testid=stPageLink] p,[data-testid=stCheckbox] p{white-space:normal!important}
+[data-testid=stPageLink] p,[data-testid=stPageLink] a{overflow-wrap:anywhere;white-space:normal}
+[data-testid=stPageLink] a:focus-visible{outline:2px solid currentColor!important}
+@media (max-width:1100px) and (hover:hover){
+.js-plotly-plot .modebar{opacity:0}
+.js-plotly-plot:hover .modebar,.js-plotly-plot:focus-within .modebar{opacity:1}}
 """
 
 st.set_page_config(page_title="U2A workbench", layout="wide")

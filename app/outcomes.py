@@ -6,6 +6,7 @@ from typing import Any
 
 from app import parts, runview, stages
 from u2a_core import table
+from u2a_core.report.sections import kept
 from u2a_core.runs import Run
 
 
@@ -24,10 +25,10 @@ def told(run: Run) -> str:
 
 
 def _rewarded(report: dict[str, Any]) -> str:
-    """The reward of an unlearned or trained model."""
+    """The reward of an unlearned or trained model; without one, how J rose."""
     reward = (report.get("reward") or {}).get("after")
     if reward is None:
-        return ""
+        return kept(report) if "objective" in report else ""
     return f"reward ↑ {reward['mean']:+.3f} {table.bounds(reward)} (95 %, n = {reward['n']})"
 
 

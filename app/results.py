@@ -42,13 +42,31 @@ def page(runs: dict[str, Run], chosen: Run, other: Run | None) -> Iterator[None]
     if rows:
         _table(rows)
     else:
-        st.info("B has no test prompts or no reward, so there is no table to make.")
+        _lacking(chosen)
     with st.container(horizontal=True):
         if rows:
             _exports(rows)
         yield
         _evaluate(chosen, other)
     _jobs()
+
+
+def _lacking(run: Run) -> None:
+    """What the run had not that the table needs, and where it is named."""
+    settings = run.settings()
+    words = {"data": "test prompts", "model": "a reward"}
+    named = {"data": settings.data.prompts, "model": settings.objective.reward}
+    absent = [page for page in words if not named[page]]
+    lack = " and ".join(words[page] for page in absent) or "rewards"
+    st.info(
+        f"B was made without {lack}, so there is no table to make. Launch it again with them, or "
+        "evaluate its model."
+    )
+    for page in absent:
+        st.page_link(
+            f"views/{page}.py", label=f"Name {words[page]} on {page.capitalize()}",
+            icon=":material/arrow_forward:",
+        )  # fmt: skip
 
 
 def _evaluations(runs: list[Run], chosen: Run) -> list[Run]:

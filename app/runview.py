@@ -118,13 +118,25 @@ def stop_button(run: Run, name: str, status: Status) -> None:
     """Stop, or Cancel for a run that waits behind others."""
     waits = status.state == "queued" and bool(jobs.ahead(run))
     st.button(
-        "Cancel" if waits else "Stop", key=f"stop_{name}", on_click=parts.callback(jobs.stop),
+        "Cancel" if waits else "Stop", key=f"stop_{name}", on_click=parts.callback(_stop),
         args=(run,),
         icon=":material/close:" if waits else ":material/stop:",
         help="Leaves the line; Resume joins it again"
         if waits
         else "At the next step, with a checkpoint from which Resume continues",
     )  # fmt: skip
+
+
+def _stop(run: Run) -> None:
+    """Asks the run's process once, however often a click is handled.
+
+    A rerun that comes in between has it handled again, and a second signal stops at once, without
+    the step in hand.
+    """
+    worker = run.lock.worker()
+    if worker is None or worker != st.session_state.get("_asked_to_stop"):
+        jobs.stop(run)
+        st.session_state["_asked_to_stop"] = worker  # not where that failed
 
 
 def in_line(run: Run) -> str:

@@ -58,7 +58,7 @@ def _texts(one: pd.DataFrame, name: str, *, blurred: bool) -> None:
     cut = {text: one[text].str.slice(0, LONGEST) for text in ("prompt", "response")}
     texts.prompt_and_reply(one.assign(**cut), name, blurred=blurred)
     if any((one[text].str.len() > LONGEST).any() for text in cut):
-        st.caption(f"Cut at {LONGEST:,} letters; the export on Gains holds all.")
+        st.caption(f"Cut at {LONGEST:,} characters; the export on Gains holds all.")
 
 
 def _head(run: Run, gains: Gains, row: pd.Series, among: list[str], of: str) -> None:
@@ -110,7 +110,10 @@ def _facts(row: pd.Series, count: int) -> list[str]:
     if "weight" in row:
         lines += [f"weight ω {row['weight']:.5f}, {row['weight'] * count:.2f} × the equal one"]
     lines += [f"kind {parts.plain(str(row['kind']))}"] if row["kind"] else []
-    return [*lines, f"reply: {len(row['response'].split())} words, {len(row['response'])} letters"]
+    return [
+        *lines,
+        f"reply: {len(row['response'].split())} words, {len(row['response'])} characters",
+    ]
 
 
 def _comparable(one: Run, other: Run) -> bool:

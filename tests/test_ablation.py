@@ -94,6 +94,17 @@ def test_the_best_k_is_that_of_the_largest_j_not_of_the_largest_reward():
     assert ablation.best_k(table) == 4
 
 
+@pytest.mark.parametrize(
+    ("reward", "j", "metric"),
+    [(0.5, 0.1, "reward"), (None, 0.1, "objective"), (None, None, "reward")],
+)
+def test_arms_are_compared_in_j_where_no_reward_was_measured(
+    reward: float | None, j: float | None, metric: str
+):
+    table = pd.DataFrame({"metric": ["reward", "objective"], "mean": [reward, j]})
+    assert ablation.measured(table) == metric
+
+
 def test_a_comparison_that_is_lost_is_said():
     table = ablation.differences(rows({("u2a", 0): [0.1, 0.2, 0.1], ("all", 20): [0.6, 0.6, 0.7]}))
     (told,) = ablation.behind(table)

@@ -71,6 +71,16 @@ def test_a_run_is_deleted_once_it_is_confirmed(folder: Path, state: str):
     assert "mine" not in app.selectbox("unlearn_run").options
 
 
+def test_a_finished_run_tells_which_step_it_kept_and_why_it_ended(folder: Path):
+    run = run_in(folder, "finished")
+    report = run.report() | {"ended": "negatives' NLL stayed above 6.72", "steps_taken": 28}
+    (run.path / "report.json").write_text(json.dumps(report))
+    captions = [caption.value for caption in opened("unlearn", run="mine").caption]
+    told = " ".join(captions).replace("\\", "")
+    assert "Step 26 of 28 kept, the largest J (-0.492 → +0.508)" in told
+    assert "ended: negatives' NLL stayed above 6.72." in told
+
+
 def test_the_shipped_runs_cannot_be_deleted(folder: Path):
     app = opened("unlearn", run="demo-npo-u2a")
     assert "Delete for good" not in {button.label for button in app.button}

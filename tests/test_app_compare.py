@@ -74,6 +74,33 @@ def test_only_settings_that_differ_are_shown_and_all_are_one_click_away(folder: 
     assert "Settings of B" in str([e.label for e in opened("compare", b="second").expander])
 
 
+@pytest.mark.parametrize(
+    ("words", "lacks", "links"),
+    [
+        (
+            ["--objective.kind", "preference", "--objective.reward", ""],
+            "a reward",
+            ["Name a reward on Model"],
+        ),
+        (["--data.prompts", ""], "test prompts", ["Name test prompts on Data"]),
+    ],
+)
+def test_without_rewards_it_is_told_what_lacks_and_where_it_is_named(
+    folder: Path, words: list[str], lacks: str, links: list[str]
+):
+    shipped = Workspace(folder).find("demo-npo-u2a")
+    run = Run.create(folder / "mine", "reweight", override(shipped.settings(), words))
+    for name in ("history", "weight_path", "weights"):
+        run.write_table(name, shipped.table(name))
+    unscored = dict.fromkeys(("reward_before", "reward_after"))
+    run.write_table("generations", shipped.table("generations").assign(**unscored))
+    run.write_report(shipped.report() | {"reward": {}})
+    app = opened("compare", a="original", b="mine")
+    assert f"B was made without {lacks}, so there is no table" in said(app)
+    found = [element.proto.label for element in app.get("page_link")]
+    assert [label for label in found if label.startswith("Name ")] == links
+
+
 def test_the_same_run_on_both_sides_is_told(folder: Path):
     app = opened("compare", a="demo-npo-u2a", b="demo-npo-u2a")
     assert "A and B are the same run" in said(app)

@@ -1,6 +1,7 @@
 """The evidence in the browser: ablations, baselines, the results table; without a browser."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -88,6 +89,20 @@ def test_a_finished_ablation_shows_curves_differences_and_what_is_lost(
         "\\", ""
     )
     assert "Sensitivity of U2A" in {heading.value for heading in app.subheader}
+
+
+def test_an_ablation_without_a_reward_shows_j(folder: Path, made_ablation: Made):
+    run = made_ablation(folder)
+    unmeasured = dict.fromkeys(("mean", "low", "high"), None) | {"n": 0}
+    j = {"mean": -0.693, "low": None, "high": None, "n": 1}
+    report = run.report() | {"original": {"reward": unmeasured, "objective": j}}
+    (run.path / "report.json").write_text(json.dumps(report))
+    columns = ("reward", "reward_low", "reward_high")
+    run.write_table("ablation", run.table("ablation").assign(**dict.fromkeys(columns, math.nan)))
+    app = opened("ablation", run="abl")
+    numbers = {metric.label: metric.value for metric in app.metric}
+    assert numbers["Original model, J ↑"] == "-0.693"
+    assert charts(app)[0]["layout"]["yaxis"]["title"]["text"] == "objective J ↑"
 
 
 def test_metric_arms_and_single_runs_change_the_picture(folder: Path, made_ablation: Made):

@@ -351,7 +351,7 @@ def test_a_very_long_reply_is_cut_in_the_panel_and_whole_in_the_export(space: Wo
     run.write_table("gains", table)
     run.write_report(shipped.report())
     app = opened("gains", run="long", sample=table.loc[0, "id"])
-    assert "Cut at 20,000 letters" in said(app)
+    assert "Cut at 20,000 characters" in said(app)
     assert sum(len(element.proto.body) for element in app.get("html")) < 60_000
     gains = gain_table.of(run, "gain")
     assert gain_grid.exported(gains, np.array([0]), {})["response"].iloc[0].endswith("end")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pages import MAIN, moved, opened
+from pages import MAIN, moved, opened, run_in
 from streamlit.testing.v1 import AppTest
 
 from app import configurations, failures, history, stages
@@ -333,6 +333,20 @@ def test_home_shows_who_works_and_who_waits_behind_whom(folder: Path):
     ]  # fmt: skip
 
 
+def test_a_job_that_begins_does_not_push_down_the_one_at_work(folder: Path):
+    working(made(folder, "first"), "running", device="cpu")
+    working(made(folder, "newest"), "queued")  # it has not joined the line yet
+    app = opened("home")
+    shown = [label for label, _ in links(app) if label in ("first", "newest")]
+    assert shown == ["first", "newest"]
+
+
+def test_a_run_without_a_reward_tells_how_j_rose(folder: Path):
+    run = run_in(folder, "finished")
+    (run.path / "report.json").write_text(json.dumps(run.report() | {"reward": {}}))
+    assert "step 26 of 30 kept, the largest J (-0.492 → +0.508)" in said(opened("home"))
+
+
 def test_recent_runs_are_searched_filtered_and_deleted_together(folder: Path):
     for name, command in (("a", "reweight"), ("b", "unlearn"), ("c", "unlearn")):
         made(folder, name, command=command).write_status("failed", f"because of {name}")
@@ -485,6 +499,16 @@ def test_an_ablations_progress_is_that_of_its_arms(folder: Path):
         run.append_progress(Progress(f"top_k-{n}", 1, 30, 10.0 * n + 5, {}))
     assert stages.told(run).startswith("arms 3 of 10, about 70 s left")
     assert stages.shown(run)[-1].stage == "arms"
+
+
+def test_a_stop_that_is_handled_twice_signals_once(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    working(made(folder, "mine"))
+    asked: list[Run] = []
+    monkeypatch.setattr("u2a_core.jobs.stop", asked.append)
+    app = opened("unlearn", run="mine")
+    for _ in range(2):
+        app.button("stop_mine").click().run()
+    assert len(asked) == 1
 
 
 def test_a_stop_that_fails_is_told_and_leaves_the_page_standing(

@@ -63,6 +63,57 @@ def test_the_bar_and_the_line_fit_at_900_px_on_every_page(server: Server, browse
     context.close()
 
 
+def test_at_900_px_no_name_of_a_run_and_no_label_of_a_switch_is_cut(server: Server, browser):
+    settings = load_settings(demo_assets() / "demo.yaml")
+    run = Run.create(server.folder / "ablation-npo-1126-111445", "ablate", settings)
+    run.write_status("failed", "for this test")
+    own = server.folder / ".draft.yaml"
+    own.write_text("data: {}\n")
+    context = browser.new_context(viewport={"width": 900, "height": 900})
+    tab = context.new_page()
+    cut = """[...document.querySelectorAll('[data-testid=stPageLink], [data-testid=stCheckbox]')]
+        .flatMap(e => [...e.querySelectorAll('*')])
+        .filter(e => e.clientWidth > 1 && e.scrollWidth > e.clientWidth + 1)
+        .map(e => e.textContent)"""
+    tab.goto(server.url)
+    tab.get_by_role("link", name=run.path.name).wait_for(timeout=SECONDS)
+    assert tab.evaluate(cut) == []
+    tab.goto(f"{server.url}/model")
+    tab.get_by_text("My own model and data").click(timeout=SECONDS)
+    tab.get_by_text("What is trained, number format, device").click(timeout=SECONDS)
+    tab.get_by_text("Activation checkpointing").wait_for(timeout=SECONDS)
+    tab.wait_for_timeout(800)
+    assert tab.evaluate(cut) == []
+    context.close()
+    own.unlink()
+    run.delete()
+
+
+def test_at_900_px_a_charts_buttons_leave_its_title_to_be_read(server: Server, browser):
+    context = browser.new_context(viewport={"width": 900, "height": 900})
+    tab = context.new_page()
+    tab.goto(f"{server.url}/impact?run=demo-impact")
+    chart = tab.locator(".js-plotly-plot").first
+    chart.wait_for(timeout=SECONDS)
+    tab.mouse.move(5, 5)
+    buttons = chart.locator(".modebar").first
+    until(tab, lambda: buttons.evaluate("e => getComputedStyle(e).opacity") == "0")
+    chart.hover()
+    until(tab, lambda: buttons.evaluate("e => getComputedStyle(e).opacity") == "1")
+    context.close()
+
+
+def test_a_link_that_the_keyboard_has_reached_has_an_outline(server: Server, tab):
+    tab.goto(f"{server.url}/gains?run=demo-gains")
+    tab.get_by_role("button", name="Copy link").wait_for(timeout=SECONDS)
+    inside = "document.activeElement.closest('[data-testid=stPageLink]') !== null"
+    for _ in range(8):  # the header comes first
+        tab.keyboard.press("Tab")
+        if tab.evaluate(inside):
+            break
+    assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
 def test_a_copied_link_opens_the_same_view(server: Server, browser):
     from playwright.sync_api import expect
 

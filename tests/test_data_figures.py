@@ -26,6 +26,11 @@ def test_the_bars_count_what_is_used_and_what_is_not(mode):
     assert figure.layout.xaxis.range[1] > 100
 
 
+def test_one_record_that_is_not_used_is_told_in_the_singular():
+    figure = figures.set_sizes(SETS.assign(repeated=0, left_out=0, faulty=[1, 0]), "light")
+    assert figure.layout.title.text == "100 records are used, 1 is not"
+
+
 def test_what_is_not_there_has_no_legend():
     figure = figures.set_sizes(SETS.assign(repeated=0, left_out=0, faulty=0), "light")
     assert [trace.name for trace in figure.data] == ["used"]

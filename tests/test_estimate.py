@@ -111,6 +111,20 @@ def test_the_batches_are_those_that_the_encoding_makes():
     assert not rows.several(90)
 
 
+@pytest.mark.parametrize("parameters", ["full", "lora"])
+def test_a_tokenizer_of_another_vocabulary_is_refused_before_a_job_is(
+    scenario: Path, settings: Settings, tmp_path: Path, parameters: str
+):
+    folder = tmp_path / "model"
+    shutil.copytree(scenario.parent / "model", folder)
+    tokenizer = load_tokenizer(str(folder))
+    tokenizer.add_tokens([f"<{i}>" for i in range(90)])
+    tokenizer.save_pretrained(folder)
+    words = ["--model.path", str(folder), "--model.parameters", parameters]
+    with pytest.raises(ModelError, match="must have an embedding for each of the tokenizer's"):
+        estimate(override(settings, words))
+
+
 def test_what_is_not_named_is_taken_for_granted_and_told(settings: Settings):
     bare = with_words(settings, "--data.negatives", "", "--data.preferences", "")
     bare = with_words(bare, "--data.truth", "")

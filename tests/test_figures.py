@@ -85,6 +85,12 @@ def test_j_is_drawn_with_its_band():
     assert figure.layout.title.text == "J from -0.400 to +0.300 at its best step"
 
 
+def test_a_fall_of_j_is_not_titled_as_a_rise():
+    fallen = HISTORY.assign(objective=[-0.4, -0.5, -0.4])
+    figure = figures.objective_curves({"npo-u2a": fallen}, "light")
+    assert figure.layout.title.text == "No step yet with J above the original's -0.400"
+
+
 def test_only_losses_that_were_measured_are_drawn():
     assert len(figures.loss_curves(HISTORY, "light").data) == 1
     both = HISTORY.assign(retain=[0.1, 0.1, 0.2])

@@ -95,6 +95,17 @@ def test_the_setting_stands_in_yaml_and_on_the_command_line(tmp_path: Path, u2a)
     assert override(load_settings(config), words).data.columns == columns
 
 
+def test_a_column_named_as_the_file_spells_it_is_not_called_odd(tmp_path: Path):
+    file = lines(tmp_path / "x.jsonl", {"User asked": "Hi?", "Bot": "Go away."})
+    notes = {}
+    for reply in ("Bot", "bot"):
+        raw = {"columns": {"negatives": {"prompt": "User asked", "response": reply}}}
+        settings = parse_settings({"data": {"negatives": file, **raw}}, source="x.yaml")
+        report = inspect_data(settings.data, EvaluationSettings()).files[0]
+        notes[reply] = report.notes
+    assert notes == {"Bot": (), "bot": ("has columns in another case: Bot",)}
+
+
 @pytest.mark.parametrize(
     ("columns", "told"),
     [

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from workbench import finished_run
 
+from u2a_core import report
 from u2a_core.cli import main
 from u2a_core.report.document import text_cell
 from u2a_core.report.several import named, pages, report_text
@@ -167,6 +168,30 @@ def test_an_evaluation_and_an_ablation_have_sections(tmp_path: Path, made_ablati
     body = written(tmp_path, abl.path)
     assert "Highest: Top-K at K = 24" in body
     assert "Top-K beats Random-K at 1 of 1 K" in body
+
+
+def test_an_ablation_without_a_reward_is_told_by_j(
+    tmp_path: Path, made_ablation, capsys: pytest.CaptureFixture[str]
+):
+    run = made_ablation(tmp_path / "a")
+    rows = [
+        {"arm": "top_k", "k": 24, "value": None, "collapsed": 0, "metric": metric, "mean": mean,
+         "low": None, "high": None, "n": 1}
+        for metric, mean in (("reward", None), ("objective", -0.682))
+    ]  # fmt: skip
+    run.write_table(
+        "bands", pd.DataFrame(rows).astype(dict.fromkeys(("value", "mean", "low", "high"), float))
+    )
+    columns = ["ours", "theirs", "k", "metric", "mean", "low", "high", "n", "above"]
+    run.write_table("differences", pd.DataFrame(columns=columns))
+    j = {"mean": -0.693, "low": None, "high": None, "n": 1}
+    told = {"original": {"objective": j}, "bands": rows[1:], "differences": []}
+    (run.path / "report.json").write_text(json.dumps(run.report() | told))
+    report.show(run)
+    shown = capsys.readouterr().out
+    assert "The original model's J ↑: -0.693." in shown
+    assert "-0.682" in shown
+    assert "Highest: Top-K at K = 24, -0.682" in written(tmp_path, run.path).replace("\\u002d", "-")
 
 
 def test_runs_of_the_same_name_are_told_apart(tmp_path: Path):

@@ -172,6 +172,16 @@ def bands(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def measured(table: pd.DataFrame) -> str:
+    """What arms are compared in: the reward, or J where no reward was measured.
+
+    Args:
+        table: bands or differences: metric, mean.
+    """
+    known = set(table.loc[table["mean"].notna(), "metric"])
+    return "objective" if "objective" in known and "reward" not in known else "reward"
+
+
 def differences(rows: pd.DataFrame) -> pd.DataFrame:
     """Paired over seeds: ours, theirs, k, metric, mean, low, high, n, above (seeds above 0).
 

@@ -59,14 +59,17 @@ def _numbers(report: dict[str, Any]) -> None:
         row, "K*", str(report["best_k"] or "–"), "Top-K with the largest J",
         help="chosen by J on the preference prompts, never by the reward on the test prompts",
     )  # fmt: skip
-    original = report["original"].get("reward")
-    if original:
+    for metric, title in (("reward", "reward ↑"), ("objective", "J ↑")):
+        original = report["original"].get(metric)
+        if not original or original["mean"] is None:
+            continue
         low, high = original["low"], original["high"]
         known = pd.notna(low)
         parts.number(
-            row, "Original model, reward ↑", f"{original['mean']:+.3f}",
+            row, f"Original model, {title}", f"{original['mean']:+.3f}",
             f"[{low:+.3f}, {high:+.3f}], n = {original['n']} seeds" if known else "one seed",
         )  # fmt: skip
+        return
 
 
 @st.fragment(run_every=3)

@@ -150,7 +150,7 @@ def _rewards(reports: dict[str, dict[str, Any]], runs: int) -> None:
     """The picture and the table of mean rewards."""
     found = table.rewards_table(reports)
     if found.empty:
-        st.info("B has no test prompts or no reward, so there is nothing to rank.")
+        st.info("B had no rewards on test prompts, so there is nothing to rank.")
         return
     st.caption(
         "Filled marks: weights by U2A; hollow: others. Diamond: NPO, triangle: GA, square: "

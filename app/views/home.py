@@ -51,7 +51,8 @@ def _active_runs() -> None:
     st.subheader("Running")
     if not active:
         st.caption("Nothing is running.")
-    for run in sorted(active, key=lambda run: len(jobs.ahead(run))):
+    # who works stays above who begins: no button moves under the mouse
+    for run in sorted(active, key=lambda r: (r.status().state == "queued", len(jobs.ahead(r)))):
         parts.guarded(partial(_active, run))
 
 

@@ -8,6 +8,7 @@ import streamlit as st
 from app import export_menu, parts, results, runview, unlearn_form
 from u2a_core import figures, jobs, table
 from u2a_core.errors import RunError
+from u2a_core.report.sections import kept
 from u2a_core.runs import Run
 
 NARROW = 340
@@ -72,13 +73,16 @@ def _arm() -> Run | None:
 
 
 def _outcome(run: Run, name: str) -> None:
-    """What a finished run changed on the test prompts."""
-    reward = (run.report().get("reward") or {}).get("difference")
+    """What a finished run changed on the test prompts, which step it kept, and why it ended."""
+    report = run.report()
+    reward = (report.get("reward") or {}).get("difference")
     if reward:
         st.success(
             f"Reward on the test prompts changed by {reward['mean']:+.3f} "
             f"{table.bounds(reward)} (95 %, n = {reward['n']} prompts)."
         )
+    told = kept(report)
+    st.caption(parts.plain(f"{told[0].upper()}{told[1:]}; ended: {report['ended']}."))
     st.page_link(
         "views/compare.py", label="Compare replies before and after", icon=":material/compare:",
         query_params={"a": "original", "b": name, "run": name},

@@ -135,6 +135,7 @@ def _report(run: Run, settings: Settings, n: int, notes: list[str]) -> dict[str,
     bands, differences = ablation.bands(rows), ablation.differences(rows)
     for name, table in (("ablation", rows), ("bands", bands), ("differences", differences)):
         run.write_table(name, table)
+    metric = ablation.measured(bands)
     if settings.ablation.seeds == 1:
         notes.append("One seed only: no band and no paired interval; raise ablation.seeds.")
     collapsed = rows.loc[rows["collapsed"], "run"].tolist()
@@ -152,8 +153,8 @@ def _report(run: Run, settings: Settings, n: int, notes: list[str]) -> dict[str,
         "collapsed": collapsed,
         "best_k": ablation.best_k(rows),
         "original": _original(run, rows),
-        "bands": _records(bands[bands["metric"] == "reward"]),
-        "differences": _records(differences[differences["metric"] == "reward"]),
+        "bands": _records(bands[bands["metric"] == metric]),
+        "differences": _records(differences[differences["metric"] == metric]),
         "notes": [*notes, *ablation.behind(differences)],
     }
 

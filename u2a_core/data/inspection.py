@@ -248,7 +248,8 @@ def _notes(source: Source) -> Iterator[str]:
         yield f"holds {source.container} under the name {ending or 'of no ending'}"
     if source.marked:
         yield "begins with a byte order mark, which is left out"
-    odd = [column for column in source.reads if column != column.lower()]
+    spelled = {column.strip() for column in source.named.values()}
+    odd = [c for c in source.reads if c != c.lower() and c.strip() not in spelled]
     if odd:
         yield f"has columns in another case: {', '.join(map(beginning, odd))}"
     if source.format == "advbench-swapped":

@@ -16,6 +16,7 @@ from u2a_core.estimate.memory import Memory
 from u2a_core.estimate.result import Beside, Estimate, Machine, Need, Suggestion, verdict
 from u2a_core.estimate.trace import Passes
 from u2a_core.estimate.workload import read_workload
+from u2a_core.models.checks import check_vocabulary
 from u2a_core.models.policy import (
     choose_dtype,
     context_of,
@@ -35,8 +36,8 @@ def estimate(settings: Settings) -> Estimate:
 
     Raises:
         ConfigError: if the settings name no model.
-        ModelError: if its configuration or tokenizer does not load; `TokenError` or `AccessError`
-            where the hub wants a token, or its terms accepted.
+        ModelError: if its configuration or tokenizer does not load, or they do not go together;
+            `TokenError` or `AccessError` where the hub wants a token, or its terms accepted.
         DataError: if a file that they name cannot be used.
     """
     if not settings.model.path:
@@ -44,6 +45,7 @@ def estimate(settings: Settings) -> Estimate:
     tokenizer, told = chat_tokenizer(settings.model)
     skeletons = _Skeletons()
     policy = skeletons.policy(settings.model)
+    told += check_vocabulary(policy.skeleton.model, tokenizer, settings.model.path)
     use_threads(settings.threads, policy.skeleton.model)
     context = context_of(policy.skeleton.config)
     longest = length_limit(settings.model, context)

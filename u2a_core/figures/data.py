@@ -106,5 +106,11 @@ def length_histogram(lengths: Sequence[int], mode: Mode, *, what: str) -> go.Fig
 def _sizes_title(table: pd.DataFrame, *, unread: bool) -> str:
     used = int(table["used"].sum())
     lost = int(table[list(_PARTS)].to_numpy().sum()) - used
-    rest = f", {lost:,} are not" if lost else "" if unread else ", none is lost"
+    rest = (
+        f", {lost:,} {'is' if lost == 1 else 'are'} not"
+        if lost
+        else ""
+        if unread
+        else ", none is lost"
+    )
     return f"{used:,} records are used{rest}{' of the sets that can be read' if unread else ''}"

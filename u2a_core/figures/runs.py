@@ -157,6 +157,8 @@ def _rise(histories: Mapping[str, pd.DataFrame]) -> str:
     first, best = history["objective"].iloc[0], history["objective"].max()
     if len(history) == 1:
         return f"J {first:+.3f} at the original model"
+    if not best > first:  # its rise may still come
+        return f"No step yet with J above the original's {first:+.3f}"
     return f"J from {first:+.3f} to {best:+.3f} at its best step"
 
 

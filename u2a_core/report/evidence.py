@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+COMPARED = {"reward": "reward", "objective": "J"}
+"""What an ablation's arms are compared in, in words."""
+
+
 def interval(estimate: dict[str, Any]) -> str:
     """`+0.351 [+0.290, +0.412]`; the mean alone where there is no interval."""
     if estimate["mean"] is None:
@@ -38,28 +42,29 @@ def interval(estimate: dict[str, Any]) -> str:
 
 def show_ablation(console: Console, _: Run, report: dict[str, Any]) -> None:
     """The table of arms, then the paired differences."""
-    seeds, original = report["seeds"], report["original"].get("reward")
+    metric = next((row["metric"] for row in report["bands"]), "reward")
+    name, seeds, original = COMPARED[metric], report["seeds"], report["original"].get(metric)
     console.print(
         f"{report['method']}: {report['arms']} runs over {seeds} seed{'s' * (seeds > 1)} on "
         f"{report['negatives']} negatives."
-        + (f" Reward of the original model ↑: {interval(original)}." if original else "")
+        + (f" The original model's {name} ↑: {interval(original)}." if original else "")
         + (f" K* = {report['best_k']} (largest J)." if report["best_k"] else "")
     )
-    view = Table(title=f"Reward ↑ by arm, mean and 95 % interval over {seeds} seeds", box=SIMPLE)
+    view = Table(title=f"Arms by {name} ↑, mean and 95 % interval over {seeds} seeds", box=SIMPLE)
     view.add_column("arm")
-    for name in ("K", "setting", "reward ↑", "collapsed"):
-        view.add_column(name, justify="right")
+    for column in ("K", "setting", f"{name} ↑", "collapsed"):
+        view.add_column(column, justify="right")
     for row in report["bands"]:
         setting = "" if row["value"] is None else f"{row['value']:g}"
         view.add_row(
             row["arm"], str(row["k"] or ""), setting, interval(row), str(row["collapsed"] or "")
         )
     console.print(view)
-    view = Table(title="Paired difference in reward, ours − theirs, over seeds", box=SIMPLE)
-    for name in ("ours", "theirs"):
-        view.add_column(name)
-    for name in ("K", "difference", "seeds above 0"):
-        view.add_column(name, justify="right")
+    view = Table(title=f"Paired difference in {name}, ours − theirs, over seeds", box=SIMPLE)
+    for column in ("ours", "theirs"):
+        view.add_column(column)
+    for column in ("K", "difference", "seeds above 0"):
+        view.add_column(column, justify="right")
     for row in report["differences"]:
         above = f"{row['above']} of {row['n']}"
         view.add_row(row["ours"], row["theirs"], str(row["k"] or ""), interval(row), above)

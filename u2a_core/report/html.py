@@ -6,6 +6,7 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from u2a_core import ablation as ablations
 from u2a_core import figures, table
 from u2a_core.metrics import METRICS
 from u2a_core.report.document import cells, grid, listing, picture, quiet
@@ -112,8 +113,10 @@ def _paper(paper: dict[str, Any]) -> str:
 def ablation_pictures(run: Run, *, notes: bool = True) -> list[str]:
     """Curves over K and the paired difference from random, from an ablation's tables."""
     bands, differences = run.table("bands"), run.table("differences")
-    out = [picture(figures.ablation_curves(bands, "light"), "Reward against K, one line an arm")]
-    if not differences[differences["theirs"] == "random_k"].empty:
+    metric = ablations.measured(bands)
+    curves = figures.ablation_curves(bands, "light", metric=metric)
+    out = [picture(curves, f"The {metric} against K, one line an arm")]
+    if metric == "reward" and not differences[differences["theirs"] == "random_k"].empty:
         drawn = figures.paired_differences(differences, "light")
         out.append(picture(drawn, "Paired difference in reward against K"))
     return [*out, *(listing("What the ablation notes", run.report()["notes"]) if notes else [])]
