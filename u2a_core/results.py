@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _MUCH = 1.0
 """Size of what Ridge neglects, relative to what it keeps, that is worth a warning."""
+_LOST = 0.2
+"""Share of the trained weights that rounding keeps still in a step, worth a warning."""
 
 
 def write_descent(
@@ -77,8 +79,24 @@ def write_outcome(
         "objective": {"before": state.history[0]["objective"], "after": state.best_objective},
         "reward": _rewards(before, after),
         "ledger": state.ledger.facts(),
-        "warnings": _unmoved(run.config()["command"], experiment, state),
+        "warnings": [
+            *_unmoved(run.config()["command"], experiment, state),
+            *_rounded(experiment, state),
+        ],
     }
+
+
+def _rounded(experiment: Experiment, state: UnlearnState) -> list[str]:
+    """Where the number format of the weights swallowed a good part of the steps."""
+    lost = [row["rounded_away"] for row in state.history if "rounded_away" in row]
+    if not lost or max(lost) < _LOST:
+        return []
+    return [
+        f"Up to {max(lost):.0%} of the trained weights stood still in a step although they had a "
+        "gradient: the step is smaller than what their 16 bits can tell apart, so that the model "
+        f"hardly follows inner.learning_rate {experiment.settings.inner.learning_rate:g}. Set "
+        "model.dtype float32, or model.parameters lora, whose adapter is float32."
+    ]
 
 
 def _unmoved(command: str, experiment: Experiment, state: UnlearnState) -> list[str]:
