@@ -17,7 +17,9 @@ import torch
 from safetensors.torch import load_file
 
 from u2a_core import commands
+from u2a_core.commands.descents import _weights_file
 from u2a_core.config import load_settings
+from u2a_core.errors import DataError
 from u2a_core.runs import Run
 
 DESCENT_TABLES = ("history", "weight_path", "weights", "generations")
@@ -342,3 +344,15 @@ def test_the_python_of_the_readme_finds_bad_replies():
     mistakes = {row["id"] for row in truth if row["mislabelled"]}
     kept = {row["response"] for row in negatives if row["id"] in mistakes}
     assert not kept & {reply for _, reply in told}
+
+
+@pytest.mark.parametrize(("text", "why"), [
+    ('{"id": "s0", "weight": 1}\n{"id": "s1" "weight": 1}\n', "line 2 is not valid JSON"),
+    ('{"id": "s0", "weight": 1}\n{"id": "s0", "weight": 3}\n', "line 2 has 's0' anew"),
+])  # fmt: skip
+def test_a_file_of_weights_is_read_whole_or_refused(tmp_path: Path, text: str, why: str):
+    """A line that is none would leave its sample without weight."""
+    file = tmp_path / "w.jsonl"
+    file.write_text(text)
+    with pytest.raises(DataError, match=why):
+        _weights_file(file, ["s0", "s1"])

@@ -104,14 +104,25 @@ def _slice_weights(one: slices.Slice, sha256: str, ids: list[str]) -> Weights:
 def _weights_file(path: Path, ids: list[str]) -> Weights:
     from u2a_core.data import read_records
 
+    records, faults = read_records(path)
+    if faults:
+        raise DataError(
+            f"Every line of {path} must be a record; line {faults[0].line} is {faults[0].reason}. "
+            "Mend it: a sample that no record names has no weight."
+        )
     given: dict[str, float] = {}
-    for line, record in read_records(path)[0]:
+    for line, record in records:
         try:
-            given[str(record["id"])] = float(record["weight"])
+            sample, weight = str(record["id"]), float(record["weight"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"Every record of {path} must hold id and weight; line {line} does not."
             ) from error
+        if sample in given:
+            raise DataError(
+                f"{path} must weight each sample once; line {line} has {sample!r} anew."
+            )
+        given[sample] = weight
     return _of_ids(path, given, ids)
 
 
