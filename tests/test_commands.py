@@ -100,6 +100,35 @@ def test_scoring_tells_how_far_it_is_and_can_be_stopped(scenario: Path, tmp_path
     assert len(set(steps)) > 3
 
 
+def test_conversations_that_the_chat_template_refuses_are_left_out_and_told(
+    u2a, own: Path, tmp_path: Path
+):
+    """Many templates ask for turns in alternation; ShareGPT's dialogues may begin with a reply."""
+    model = Path(load_settings(own).model.path)
+    shutil.copytree(model, tmp_path / "strict")
+    template = tmp_path / "strict" / "chat_template.jinja"
+    strict = (
+        "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('roles must alternate') }}{% endif %}{% endfor %}"
+    )
+    template.write_text(strict + template.read_text())
+    turns = [{"role": r, "content": "hi"} for r in ("assistant", "user", "assistant")]
+    ends = [{"role": r, "content": "hi"} for r in ("user", "assistant")]
+    file = own.parent / "data" / "negatives.jsonl"
+    odd = [{"id": "odd", "prompt": turns[:2], "response": "No."},
+           {"id": "ends", "prompt": ends, "response": "Never."}]  # fmt: skip
+    file.write_text("".join(json.dumps(row) + "\n" for row in odd) + file.read_text())
+    words = ("--model.path", tmp_path / "strict", "--data.truth", "", "--json")
+    told = "2 of 42 negatives are left out: the model's chat template refuses their turns"
+    code, out, _ = u2a("estimate", *words, config=own)
+    assert code == 0
+    assert told in " ".join(json.loads(out)["warnings"])
+    assert u2a("gains", *words, "--out", tmp_path / "g", config=own)[0] == 0
+    run = Run.open(tmp_path / "g")
+    assert told in " ".join(run.report()["warnings"])
+    assert len(run.table("gains")) == 40
+
+
 def test_gains_are_the_first_round_of_reweight(u2a, reweighted: Run, tmp_path: Path):
     u2a("gains", "--out", tmp_path / "g", "--json")
     gains = Run.open(tmp_path / "g").table("gains").set_index("id")["gain"]

@@ -15,7 +15,7 @@ import torch
 
 from u2a_core.config import Settings
 from u2a_core.data import load_prompts
-from u2a_core.data.encode import EncodingReport, batches, encode
+from u2a_core.data.encode import EncodingReport, accepted, batches, encode
 from u2a_core.data.packed import PackedBatches, packed
 from u2a_core.errors import ConfigError, DataError
 from u2a_core.losses import sequence_log_probs
@@ -159,13 +159,14 @@ def _evenly(items: list[_T], most: int) -> list[_T]:
 
 
 def with_room(policy: Policy, items: Sequence[_Asked], what: str) -> tuple[list[_Asked], str]:
-    """The items whose prompts leave room for a reply, and a sentence on the others.
+    """The items that the chat template takes and that leave room, and a word on the others.
 
     Raises:
         DataError: if none does.
     """
-    kept = [item for item in items if policy.has_room(item.prompt)]
-    lost, limit = len(items) - len(kept), policy.max_length
+    taken, refused = accepted(items, policy.tokenizer, what)
+    kept = [item for item in taken if policy.has_room(item.prompt)]
+    lost, limit = len(taken) - len(kept), policy.max_length
     if lost and not kept:
         raise DataError(
             f"The prompts of the {what} must leave room for a reply in {limit:,} tokens; got "
@@ -175,7 +176,7 @@ def with_room(policy: Policy, items: Sequence[_Asked], what: str) -> tuple[list[
         f"{lost:,} of {len(items):,} {what} are left out: their prompts leave no room for a reply "
         f"in {limit:,} tokens (model.max_length)."
     )
-    return kept, told if lost else ""
+    return kept, " ".join(filter(None, [refused, told if lost else ""]))
 
 
 def encoded(

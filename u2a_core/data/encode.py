@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jinja2 import TemplateError, TemplateSyntaxError
 
 from u2a_core.errors import DataError, ModelError
-from u2a_core.types import Batch, Prompt, Sample, user_prompt
+from u2a_core.types import Batch, PreferencePair, Prompt, Sample, user_prompt
 
+_Asked = TypeVar("_Asked", Sample, PreferencePair)
 _THOUGHTS = "<think>", "</think>"
 """What thinking models write their thoughts between; ours reply without any."""
 _MARK = "reply"
@@ -37,6 +38,40 @@ class EncodingReport:
 def prompt_ids(prompts: Sequence[Prompt], tokenizer: Any) -> list[list[int]]:
     """Each prompt rendered by the chat template, up to where the reply begins."""
     return [_tokens(_prompt_text(prompt, tokenizer), tokenizer) for prompt in prompts]
+
+
+def refusal(prompt: Prompt, tokenizer: Any) -> str:
+    """Why the chat template refuses a prompt or a reply to it; empty where it takes both."""
+    try:
+        _prompt_text(prompt, tokenizer)
+        if prompt[-1].role != "user":  # the reply is a second turn of the model, or its first
+            _conversation_text(prompt, _MARK, tokenizer)
+    except DataError as error:
+        return str(error.__cause__)
+    return ""
+
+
+def accepted(items: Sequence[_Asked], tokenizer: Any, what: str) -> tuple[list[_Asked], str]:
+    """The items whose conversations the chat template takes, and a sentence on the others.
+
+    Real sets hold dialogues that begin with the model's turn, which many templates refuse.
+
+    Raises:
+        DataError: if it takes none.
+    """
+    why = [refusal(item.prompt, tokenizer) for item in items]
+    kept = [item for item, reason in zip(items, why, strict=True) if not reason]
+    lost, first = len(items) - len(kept), next(filter(None, why), "")
+    if lost and not kept:
+        raise DataError(
+            f"The model's chat template must accept the {what}; got {lost:,} and refused each "
+            f"(the first: {first}). Set model.chat_template plain, or change their turns."
+        )
+    told = (
+        f"{lost:,} of {len(items):,} {what} are left out: the model's chat template refuses their "
+        f"turns (the first: {first}). model.chat_template plain takes all."
+    )
+    return kept, told if lost else ""
 
 
 def conversation_ids(prompt: Prompt, response: str, tokenizer: Any) -> list[int]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from u2a_core.config import DataSettings, SetName, Settings
 from u2a_core.data import load_negatives, load_preferences, load_prompts, load_retain
-from u2a_core.data.encode import Encoded, encode, prompt_ids
+from u2a_core.data.encode import Encoded, accepted, encode, prompt_ids, refusal
 from u2a_core.errors import DataError
 from u2a_core.estimate.trace import Shape
 from u2a_core.types import Prompt, Sample
@@ -163,7 +163,9 @@ class _Measure:
         Raises:
             DataError: if none does.
         """
-        some = _every(samples, _MEASURED)
+        seen = _every(samples, _MEASURED)
+        some, refused = accepted(seen, self.tokenizer, what)
+        self.left_out.extend(filter(None, [refused]))
         ids = prompt_ids([sample.prompt for sample in some], self.tokenizer)
         fit = [s for s, asked in zip(some, ids, strict=True) if len(asked) < self.longest]
         if some and not fit:
@@ -174,16 +176,17 @@ class _Measure:
         rows: list[Encoded] = encode(fit, self.tokenizer, max_length=self.longest)[0]
         lengths = [(row.response_start, len(row.input_ids)) for row in rows]
         if lost := len(some) - len(fit):
-            of_all = f" of the {len(samples):,}" if len(samples) > len(some) else ""
+            of_all = f" of the {len(samples):,}" if len(samples) > len(seen) else ""
             self.left_out.append(
-                f"{lost:,} of {len(some):,} {what}{of_all} are left out: their prompts leave no "
+                f"{lost:,} of {len(seen):,} {what}{of_all} are left out: their prompts leave no "
                 f"room for a reply in {self.longest:,} tokens (model.max_length)."
             )
-        count = round(len(samples) * len(fit) / max(1, len(some)))
+        count = round(len(samples) * len(fit) / max(1, len(seen)))
         return Rows(tuple(islice(cycle(lengths), count)))
 
     def prompts(self, prompts: Sequence[Prompt]) -> tuple[int, ...]:
-        lengths = map(len, prompt_ids(_every(prompts, _MEASURED), self.tokenizer))
+        some = [p for p in _every(prompts, _MEASURED) if not refusal(p, self.tokenizer)]
+        lengths = map(len, prompt_ids(some, self.tokenizer))
         return tuple(islice(cycle(lengths), len(prompts)))
 
 
