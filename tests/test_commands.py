@@ -184,6 +184,20 @@ def test_a_runs_weights_give_its_model_again(u2a, reweighted: Run, tmp_path: Pat
     assert_same_outcome(Run.open(tmp_path / "r"), reweighted, ("history", "generations"))
 
 
+def test_weights_of_a_run_that_left_other_samples_out_are_refused(
+    u2a, reweighted: Run, tmp_path: Path
+):
+    other = tmp_path / "other"
+    shutil.copytree(reweighted.path, other)
+    path = reweighted.table("weight_path")
+    Run.open(other).write_table("weight_path", path[path["id"] != path["id"].iloc[0]])
+    code, _, err = u2a("unlearn", "--weights", other, "--out", tmp_path / "r")
+    assert code == 2
+    assert f"that one of the runs leaves out (first: {path['id'].iloc[0]!r})" in " ".join(
+        err.split()
+    )
+
+
 def test_final_weights_are_used_from_the_start(u2a, reweighted: Run, tmp_path: Path):
     arguments = ("--weights", reweighted.path, "--final-weights", "--out", tmp_path / "f")
     u2a("unlearn", *arguments, "--json")

@@ -78,7 +78,13 @@ def weight_path(settings: Settings, experiment: Experiment) -> list[Weights]:
                 "another set. Use the same data.negatives, or run u2a reweight on this one."
             )
         rounds = other.table("weight_path")
-        wide = rounds.pivot_table(index="round", columns="id", values="weight")[ids]
+        wide = rounds.pivot_table(index="round", columns="id", values="weight")
+        if odd := set(ids) ^ set(wide.columns):
+            raise ConfigError(
+                f"The weights of {source} must be of these negatives; got {len(odd)} that one of "
+                f"the runs leaves out (first: {min(odd)!r}). Use the same model.max_length."
+            )
+        wide = wide[ids]
         path = [Weights(torch.from_numpy(row.copy())) for row in wide.to_numpy()]
         return path[-1:] if settings.final_weights else path
     if not there(Path(source)):
