@@ -20,6 +20,7 @@ from u2a_core import commands
 from u2a_core.commands.descents import _weights_file
 from u2a_core.config import load_settings
 from u2a_core.errors import DataError
+from u2a_core.evaluation.sets import load_sets
 from u2a_core.runs import Run
 
 DESCENT_TABLES = ("history", "weight_path", "weights", "generations")
@@ -182,6 +183,16 @@ def test_a_runs_weights_give_its_model_again(u2a, reweighted: Run, tmp_path: Pat
     code, _, _ = u2a("unlearn", "--weights", reweighted.path, "--out", tmp_path / "r", "--json")
     assert code == 0
     assert_same_outcome(Run.open(tmp_path / "r"), reweighted, ("history", "generations"))
+
+
+def test_a_repeated_test_prompt_is_asked_once(u2a, own: Path, reweighted: Run, tmp_path: Path):
+    """The units of an interval are prompts: the same ones twice are no more evidence."""
+    file = own.parent / "data" / "test_prompts.jsonl"
+    file.write_text(file.read_text() * 3)
+    assert u2a("reweight", "--out", tmp_path / "r", "--json", config=own)[0] == 0
+    assert Run.open(tmp_path / "r").report()["reward"] == reweighted.report()["reward"]
+    sets = load_sets(load_settings(own))
+    assert len(set(sets.prompts["test"])) == len(sets.prompts["test"])
 
 
 def test_weights_of_a_run_that_left_other_samples_out_are_refused(

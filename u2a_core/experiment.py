@@ -109,12 +109,15 @@ class Experiment:
 
     @cached_property
     def test_prompts(self) -> tuple[Prompt, ...]:
-        """Prompts for the comparison; empty where none are given."""
-        return tuple(
-            load_prompts(data.prompts, columns=data.columns_of("prompts"))[0]
-            if (data := self.settings.data).prompts
-            else ()
-        )
+        """Prompts for the comparison, each once; empty where none are given.
+
+        They are the units of every interval: one that is repeated would count as several.
+        """
+        data = self.settings.data
+        if not data.prompts:
+            return ()
+        found, _ = load_prompts(data.prompts, columns=data.columns_of("prompts"))
+        return tuple(dict.fromkeys(found))
 
     @cached_property
     def _measure(self) -> Reward | None:
