@@ -165,6 +165,13 @@ CASES = [
         [{"question": Q, "mc1_targets": {"choices": [GOOD, *WRONG], "labels": [1, 0, 0]}}],
         [(Q, text) for text in WRONG], [(Q, GOOD)], [(GOOD, text) for text in WRONG], [Q],
     ),
+    Case(  # mc_task.json
+        "truthfulqa",
+        [{"question": Q, "mc0_targets": {GOOD: 1, WRONG[0]: 0},
+          "mc2_targets": {GOOD: 1, "In water.": 1, **dict.fromkeys(WRONG, 0)}}],
+        [(Q, text) for text in WRONG], [(Q, GOOD), (Q, "In water.")],
+        [(GOOD, text) for text in WRONG], [Q],
+    ),
     Case("advbench", [{"goal": Q, "target": "Sure, here is how"}], [(Q, "Sure, here is how")],
          [], [], [Q]),
     Case("advbench-swapped", [{"Goal": "Sure, here is how", "Target": Q}],

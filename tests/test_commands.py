@@ -17,7 +17,10 @@ import torch
 from safetensors.torch import load_file
 
 from u2a_core import commands
+from u2a_core.commands.descents import _weights_file
 from u2a_core.config import load_settings
+from u2a_core.errors import DataError
+from u2a_core.evaluation.sets import load_sets
 from u2a_core.runs import Run
 
 DESCENT_TABLES = ("history", "weight_path", "weights", "generations")
@@ -139,6 +142,35 @@ def test_scoring_tells_how_far_it_is_and_can_be_stopped(scenario: Path, tmp_path
     assert len(set(steps)) > 3
 
 
+def test_conversations_that_the_chat_template_refuses_are_left_out_and_told(
+    u2a, own: Path, tmp_path: Path
+):
+    """Many templates ask for turns in alternation; ShareGPT's dialogues may begin with a reply."""
+    model = Path(load_settings(own).model.path)
+    shutil.copytree(model, tmp_path / "strict")
+    template = tmp_path / "strict" / "chat_template.jinja"
+    strict = (
+        "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('roles must alternate') }}{% endif %}{% endfor %}"
+    )
+    template.write_text(strict + template.read_text())
+    turns = [{"role": r, "content": "hi"} for r in ("assistant", "user", "assistant")]
+    ends = [{"role": r, "content": "hi"} for r in ("user", "assistant")]
+    file = own.parent / "data" / "negatives.jsonl"
+    odd = [{"id": "odd", "prompt": turns[:2], "response": "No."},
+           {"id": "ends", "prompt": ends, "response": "Never."}]  # fmt: skip
+    file.write_text("".join(json.dumps(row) + "\n" for row in odd) + file.read_text())
+    words = ("--model.path", tmp_path / "strict", "--data.truth", "", "--json")
+    told = "2 of 42 negatives are left out: the model's chat template refuses their turns"
+    code, out, _ = u2a("estimate", *words, config=own)
+    assert code == 0
+    assert told in " ".join(json.loads(out)["warnings"])
+    assert u2a("gains", *words, "--out", tmp_path / "g", config=own)[0] == 0
+    run = Run.open(tmp_path / "g")
+    assert told in " ".join(run.report()["warnings"])
+    assert len(run.table("gains")) == 40
+
+
 def test_gains_are_the_first_round_of_reweight(u2a, reweighted: Run, tmp_path: Path):
     u2a("gains", "--out", tmp_path / "g", "--json")
     gains = Run.open(tmp_path / "g").table("gains").set_index("id")["gain"]
@@ -192,6 +224,30 @@ def test_a_runs_weights_give_its_model_again(u2a, reweighted: Run, tmp_path: Pat
     code, _, _ = u2a("unlearn", "--weights", reweighted.path, "--out", tmp_path / "r", "--json")
     assert code == 0
     assert_same_outcome(Run.open(tmp_path / "r"), reweighted, ("history", "generations"))
+
+
+def test_a_repeated_test_prompt_is_asked_once(u2a, own: Path, reweighted: Run, tmp_path: Path):
+    """The units of an interval are prompts: the same ones twice are no more evidence."""
+    file = own.parent / "data" / "test_prompts.jsonl"
+    file.write_text(file.read_text() * 3)
+    assert u2a("reweight", "--out", tmp_path / "r", "--json", config=own)[0] == 0
+    assert Run.open(tmp_path / "r").report()["reward"] == reweighted.report()["reward"]
+    sets = load_sets(load_settings(own))
+    assert len(set(sets.prompts["test"])) == len(sets.prompts["test"])
+
+
+def test_weights_of_a_run_that_left_other_samples_out_are_refused(
+    u2a, reweighted: Run, tmp_path: Path
+):
+    other = tmp_path / "other"
+    shutil.copytree(reweighted.path, other)
+    path = reweighted.table("weight_path")
+    Run.open(other).write_table("weight_path", path[path["id"] != path["id"].iloc[0]])
+    code, _, err = u2a("unlearn", "--weights", other, "--out", tmp_path / "r")
+    assert code == 2
+    assert f"that one of the runs leaves out (first: {path['id'].iloc[0]!r})" in " ".join(
+        err.split()
+    )
 
 
 def test_final_weights_are_used_from_the_start(u2a, reweighted: Run, tmp_path: Path):
@@ -383,3 +439,15 @@ def test_the_python_of_the_readme_finds_bad_replies():
     mistakes = {row["id"] for row in truth if row["mislabelled"]}
     kept = {row["response"] for row in negatives if row["id"] in mistakes}
     assert not kept & {reply for _, reply in told}
+
+
+@pytest.mark.parametrize(("text", "why"), [
+    ('{"id": "s0", "weight": 1}\n{"id": "s1" "weight": 1}\n', "line 2 is not valid JSON"),
+    ('{"id": "s0", "weight": 1}\n{"id": "s0", "weight": 3}\n', "line 2 has 's0' anew"),
+])  # fmt: skip
+def test_a_file_of_weights_is_read_whole_or_refused(tmp_path: Path, text: str, why: str):
+    """A line that is none would leave its sample without weight."""
+    file = tmp_path / "w.jsonl"
+    file.write_text(text)
+    with pytest.raises(DataError, match=why):
+        _weights_file(file, ["s0", "s1"])

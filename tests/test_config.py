@@ -45,6 +45,9 @@ def test_an_empty_section_list_gives_the_defaults(tmp_path: Path):
         ("objective: {samples: 1}", "objective.samples: .*; got 1"),
         ("outer: {step_size: -1}", "outer.step_size: .*; got -1"),
         ("- a list", "must hold sections"),
+        ("iner: {steps: 3}", r"iner: is no setting \(did you mean inner\?\)"),
+        ("inner: {steps: 3}\ninner: {lam: 1}", "line 2: inner stands there a second time"),
+        ("inner: {steps: 3, steps: 4}", "line 1: steps stands there a second time"),
         ("inner: [", "must be valid YAML"),
         ("just text", "must hold sections such as model"),
         ("seed: 2020-99-99", "must be valid YAML; got a value that is not of its kind: month"),
@@ -70,3 +73,11 @@ def test_every_setting_is_explained():
     for section in Settings.model_fields.values():
         fields = getattr(section.annotation, "model_fields", {"": section})
         assert all(field.description for field in fields.values()), section
+
+
+def test_a_mapping_may_be_merged_and_then_said_otherwise(tmp_path: Path):
+    text = "a: &a {steps: 3, lam: 1}\n"
+    with pytest.raises(ConfigError, match="a: is no setting"):
+        load_settings(written(tmp_path, f"{text}inner: {{<<: *a, steps: 4}}"))
+    merged = "inner: {<<: {steps: 3, lam: 1}, steps: 4}"
+    assert load_settings(written(tmp_path, merged)).inner.steps == 4

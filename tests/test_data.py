@@ -1,6 +1,8 @@
 """Files as users have them: recognized by content, faults told by line, nothing else escapes."""
 
+import gzip
 import json
+import lzma
 import os
 from pathlib import Path
 from typing import Any
@@ -291,3 +293,12 @@ def test_a_column_that_stands_twice_is_refused_by_its_name(tmp_path: Path):
     (tmp_path / "twice.csv").write_text("prompt,response, Prompt\na,b,c\n")
     with pytest.raises(DataError, match="2 columns named prompt"):
         load_negatives(tmp_path / "twice.csv")
+
+
+@pytest.mark.parametrize(("pack", "unpack"), [(gzip.compress, "gunzip"), (lzma.compress, "unxz")])
+def test_a_packed_file_is_told_to_be_one(tmp_path: Path, pack: Any, unpack: str):
+    """As the hub has BeaverTails (.jsonl.gz) and older sets (.jsonl.xz)."""
+    file = tmp_path / "n.jsonl.gz"
+    file.write_bytes(pack(json.dumps(ROW).encode()))
+    with pytest.raises(DataError, match=f"must be unpacked.*{unpack}"):
+        load_negatives(file)

@@ -316,6 +316,16 @@ def test_turns_come_from_the_sets_own_file(tmp_path: Path):
     assert again.samples[0].prompt[0] == Message("system", "Be brief.")
 
 
+def test_samples_that_the_run_left_out_are_left_out_of_the_export(tmp_path: Path):
+    """Their prompts had no room in the model: the run's tables do not know them."""
+    run = _conversations(tmp_path, RECORDS)
+    run.write_table("gains", run.table("gains").query("id != 'b'"))
+    folder = exported(run, tmp_path / "out", "--samples")
+    again = load_negatives(folder / "samples" / "negatives.jsonl")
+    whole = load_negatives(tmp_path / "own.jsonl")
+    assert again.samples == tuple(sample for sample in whole.samples if sample.id != "b")
+
+
 def test_where_the_file_changed_the_texts_of_the_run_are_kept_and_it_is_told(
     tmp_path: Path, capsys
 ):

@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +20,7 @@ from u2a_core.losses import (
     weighted_loss,
 )
 from u2a_core.objectives import Objective
-from u2a_core.results import _unmoved
+from u2a_core.results import _rounded, _unmoved
 from u2a_core.testing import TinyPolicy, random_batch
 from u2a_core.types import Estimate, Weights
 from u2a_core.unlearn import InnerProblem, hessian_product, inner_step, step_seed
@@ -285,3 +286,25 @@ def test_a_descent_that_never_raised_j_says_how_far_it_fell(command: str, ended:
     assert "J fell" not in _unmoved(command, experiment, state)[0]
     state.best_step = 2
     assert _unmoved(command, experiment, state) == []
+
+
+@pytest.mark.parametrize(("dtype", "rate", "lost"), [
+    ("float32", 1e-6, None), ("bfloat16", 1e-6, 1.0), ("bfloat16", 10.0, 0.0),
+])  # fmt: skip
+def test_steps_that_sixteen_bits_swallow_are_told(dtype: str, rate: float, lost: float | None):
+    """Weights in bfloat16 do not move by less than 0.2 % of themselves."""
+    problem = problem_of(learning_rate=rate, steps=2, vocabulary=10**6)
+    problem.model.to(getattr(torch, dtype))
+    with torch.no_grad():
+        for p in problem.model.parameters():
+            p.fill_(0.5)
+            p[..., ::2] = 0.25
+    problem = replace(problem, origin=params.snapshot(params.trainable(problem.model)))
+    state = run(problem, Scripted(0, 1))
+    found = state.history[-1].get("rounded_away")
+    assert found == lost if lost in (None, 1.0) else found < 0.1
+    for command, setting in (("unlearn", "inner.learning_rate 0.05"),
+                             ("baseline", "baseline.learning_rate 1e-05")):  # fmt: skip
+        said = " ".join(_rounded(command, SimpleNamespace(settings=Settings()), state))
+        assert (setting in said) == (lost == 1.0)
+    assert ("Up to 100% of the trained weights stood still" in said) == (lost == 1.0)

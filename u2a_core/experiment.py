@@ -25,7 +25,7 @@ from u2a_core.alignment import (
     reward_agreement,
     smooth_objective,
 )
-from u2a_core.config import Settings
+from u2a_core.config import DataSettings, Settings
 from u2a_core.data import (
     load_negatives,
     load_preferences,
@@ -78,7 +78,7 @@ class Experiment:
         pairs: the preference pairs, where the settings name a file of them.
         mislabelled: (n,) the flag of truth, where the settings name a file of it.
         agreement: how often the reward agrees with the pairs, where it is asked for J.
-        test_prompts: for the comparison; empty where none are given.
+        test_prompts: for the comparison, each once; empty where none are given.
         left_out: a sentence for each set of which samples or prompts leave no room for a reply.
     """
 
@@ -232,7 +232,7 @@ class _Sets(NamedTuple):
             negatives,
             load_preferences(pairs, columns=data.columns_of("preferences"))[0] if pairs else [],
             load_retain(kept, columns=data.columns_of("retain"))[0] if kept else [],
-            load_prompts(tested, columns=data.columns_of("prompts"))[0] if tested else [],
+            _asked_once(tested, data) if tested else [],
         )
 
     def fitting(self, policy: Policy, settings: Settings) -> _Sets:
@@ -248,6 +248,11 @@ class _Sets(NamedTuple):
         tested = [self.tested[i] for i in fit]
         told = [*told, of_pairs, of_kept, of_tested]
         return _Sets(negatives, pairs, kept, tested, tuple(filter(None, told)))
+
+
+def _asked_once(path: str, data: DataSettings) -> list[Prompt]:
+    """Test prompts, each once: the units of every interval, where a repeated one would count."""
+    return list(dict.fromkeys(load_prompts(path, columns=data.columns_of("prompts"))[0]))
 
 
 def _check_step(settings: Settings, negatives: NegativeSet) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from u2a_core import metrics, params
+from u2a_core import metrics
 from u2a_core.reweight import accumulated_gains
 from u2a_core.types import Sample, Weights, prompt_text
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _MUCH = 1.0
 """Size of what Ridge neglects, relative to what it keeps, that is worth a warning."""
+_LOST = 0.2
+"""Share of the trained weights that rounding keeps still in a step, worth a warning."""
 
 
 def write_descent(
@@ -77,8 +79,26 @@ def write_outcome(
         "objective": {"before": state.history[0]["objective"], "after": state.best_objective},
         "reward": _rewards(before, after),
         "ledger": state.ledger.facts(),
-        "warnings": _unmoved(run.config()["command"], experiment, state),
+        "warnings": [
+            *_unmoved(run.config()["command"], experiment, state),
+            *_rounded(run.config()["command"], experiment, state),
+        ],
     }
+
+
+def _rounded(command: str, experiment: Experiment, state: UnlearnState) -> list[str]:
+    """Where the number format of the weights swallowed a good part of the steps."""
+    lost = [row["rounded_away"] for row in state.history if "rounded_away" in row]
+    if not lost or max(lost) < _LOST:
+        return []
+    section = "baseline" if command == "baseline" else "inner"
+    rate = getattr(experiment.settings, section).learning_rate
+    return [
+        f"Up to {max(lost):.0%} of the trained weights stood still in a step although they had a "
+        "gradient: the step is smaller than what their 16 bits can tell apart, so that the model "
+        f"hardly follows {section}.learning_rate {rate:g}. Set model.dtype float32, or "
+        "model.parameters lora, whose adapter is float32."
+    ]
 
 
 def _unmoved(command: str, experiment: Experiment, state: UnlearnState) -> list[str]:
@@ -259,25 +279,3 @@ def by_prompt(values: pd.Series, table: pd.DataFrame) -> np.ndarray:
     """(prompts, samples) from a long table of generations."""
     wide = values.groupby([table["prompt_index"], table["sample"]]).first().unstack("sample")
     return np.asarray(wide.to_numpy(), dtype=np.float64)
-
-
-def describe(experiment: Experiment) -> dict[str, Any]:
-    """What a report says of the data and the model."""
-    theta = params.trainable(experiment.policy.model)
-    return {
-        "negatives": len(experiment.negatives),
-        "duplicates_dropped": experiment.negatives.duplicates,
-        "faults": len(experiment.negatives.faults),
-        "truncated": experiment.encoding.truncated,
-        "negatives_sha256": experiment.negatives.sha256,
-        "trainable_parameters": sum(p.numel() for p in theta.values()),
-        "trained": experiment.settings.model.parameters,
-        "slopes_see": "weights of the adapted layers"
-        if set(experiment.policy.slopes_see) != set(theta)
-        else "the trained parameters",
-        "device": str(experiment.policy.device),
-        "dtype": str(next(experiment.policy.model.parameters()).dtype).removeprefix("torch."),
-        "reward_agreement": None
-        if experiment.agreement is None
-        else dataclasses.asdict(experiment.agreement),
-    }

@@ -1,11 +1,15 @@
-"""Which prompts leave room for a reply: in model.max_length, or in the context of the model."""
+"""Which prompts can be used: the chat template takes them, and they leave room for a reply.
+
+Real sets hold dialogues that begin with the model's turn, which many templates refuse, and prompts
+of any length. What cannot be used is left out and told.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from u2a_core.data.encode import prompt_ids
+from u2a_core.data.encode import prompt_ids, refusal
 from u2a_core.errors import DataError
 from u2a_core.types import PreferencePair, Prompt, Sample
 
@@ -15,7 +19,7 @@ _Asked = TypeVar("_Asked", Sample, PreferencePair)
 def with_room(
     items: Sequence[_Asked], tokenizer: Any, limit: int, what: str
 ) -> tuple[list[_Asked], str]:
-    """The items whose prompts leave room for a reply, and a sentence on the others.
+    """The items that the chat template takes and that leave room for a reply, and on the others.
 
     Args:
         items: samples or pairs.
@@ -23,28 +27,32 @@ def with_room(
         limit: tokens of a prompt and its reply at most (model.max_length).
         what: the items are, in the plural.
 
+    Returns:
+        The items in their order; and what to tell of the others, empty where there are none.
+
     Raises:
-        DataError: if none does.
+        DataError: if none is left.
     """
-    lengths = [len(ids) for ids in prompt_ids([item.prompt for item in items], tokenizer)]
-    kept = [item for item, length in zip(items, lengths, strict=True) if length < limit]
-    lost = len(items) - len(kept)
-    if lost and not kept:
+    prompts = [item.prompt for item in items]
+    taken, refused = _accepted(prompts, tokenizer, what)
+    lengths = _lengths(prompts, taken, tokenizer)
+    kept = [i for i, length in lengths.items() if length < limit]
+    if taken and not kept:
         raise DataError(
             f"The prompts of the {what} must leave room for a reply in {limit:,} tokens; got "
-            f"{lost:,}, none of which does. Raise model.max_length."
+            f"{len(taken):,}, none of which does. Raise model.max_length."
         )
     told = (
-        f"{lost:,} of {len(items):,} {what} are left out: their prompts leave no room for a reply "
-        f"in {limit:,} tokens (model.max_length)."
+        f"{len(taken) - len(kept):,} of {len(items):,} {what} are left out: their prompts leave no "
+        f"room for a reply in {limit:,} tokens (model.max_length)."
     )
-    return kept, told if lost else ""
+    return [items[i] for i in kept], _both(refused, told if len(kept) < len(taken) else "")
 
 
 def answerable(
     prompts: Sequence[Prompt], tokenizer: Any, context: int | None, longest: int, what: str
 ) -> tuple[list[int], str]:
-    """Which prompts the longest reply can be sampled to, and a sentence on the others.
+    """Which prompts the chat template takes and leave room for the longest reply.
 
     Args:
         prompts: to be answered.
@@ -54,24 +62,57 @@ def answerable(
         what: the prompts are, in the plural.
 
     Returns:
-        Positions among the prompts, ascending; and the sentence, empty where all are answerable.
+        Positions among the prompts, ascending; and what to tell of the others, empty where there
+        are none.
 
     Raises:
-        DataError: if none is.
+        DataError: if none is left.
     """
+    taken, refused = _accepted(prompts, tokenizer, what)
     if context is None:
-        return list(range(len(prompts))), ""
-    lengths = [len(ids) for ids in prompt_ids(prompts, tokenizer)]
-    kept = [i for i, length in enumerate(lengths) if length + longest <= context]
-    lost = len(prompts) - len(kept)
-    if lost and not kept:
+        return taken, refused
+    lengths = _lengths(prompts, taken, tokenizer)
+    kept = [i for i, length in lengths.items() if length + longest <= context]
+    if taken and not kept:
         raise DataError(
             f"The {what} must leave room for a reply of {longest:,} tokens "
-            f"(objective.max_new_tokens) in the model's context of {context:,}; got {lost:,} of "
-            f"at least {min(lengths):,} tokens. Lower objective.max_new_tokens."
+            f"(objective.max_new_tokens) in the model's context of {context:,}; got {len(taken):,} "
+            f"of at least {min(lengths.values()):,} tokens. Lower objective.max_new_tokens."
         )
     told = (
-        f"{lost:,} of {len(prompts):,} {what} are left out: they leave no room for a reply of "
-        f"{longest:,} tokens (objective.max_new_tokens) in the model's context of {context:,}."
+        f"{len(taken) - len(kept):,} of {len(prompts):,} {what} are left out: they leave no room "
+        f"for a reply of {longest:,} tokens (objective.max_new_tokens) in the model's context of "
+        f"{context:,}."
     )
-    return kept, told if lost else ""
+    return kept, _both(refused, told if len(kept) < len(taken) else "")
+
+
+def _accepted(prompts: Sequence[Prompt], tokenizer: Any, what: str) -> tuple[list[int], str]:
+    """Positions of the prompts that the chat template takes, and a sentence on the others.
+
+    Raises:
+        DataError: if it takes none.
+    """
+    why = [refusal(prompt, tokenizer) for prompt in prompts]
+    taken = [i for i, reason in enumerate(why) if not reason]
+    lost, first = len(why) - len(taken), next(filter(None, why), "")
+    if lost and not taken:
+        raise DataError(
+            f"The model's chat template must accept the {what}; got {lost:,} and refused each "
+            f"(the first: {first}). Set model.chat_template plain, or change their turns."
+        )
+    told = (
+        f"{lost:,} of {len(why):,} {what} are left out: the model's chat template refuses their "
+        f"turns (the first: {first}). model.chat_template plain takes all."
+    )
+    return taken, told if lost else ""
+
+
+def _lengths(prompts: Sequence[Prompt], rows: Sequence[int], tokenizer: Any) -> dict[int, int]:
+    """Position → tokens, of some of the prompts."""
+    ids = prompt_ids([prompts[i] for i in rows], tokenizer)
+    return {i: len(own) for i, own in zip(rows, ids, strict=True)}
+
+
+def _both(*told: str) -> str:
+    return " ".join(filter(None, told))

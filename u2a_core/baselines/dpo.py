@@ -58,13 +58,13 @@ def dpo_step(
         taken[pairs] = True
         part = torch.where(taken[pair_of], 0, -1)
         (gradient,) = gradient_parts(problem.model, objective.batches, part, 1, loss)
-        length = apply_gradient(
+        moved = apply_gradient(
             problem.settings,
             state.optimizer,
             params.trainable(problem.model),
             gradient,
             rate="baseline.learning_rate",
         )
-        return {"loss": total, "gradient": length}
+        return {"loss": total, **moved}
 
     return step

@@ -155,7 +155,7 @@ def ppo_step(
             facts, gradient = _pass(
                 problem.model, found, settings, float(advantages.mean()), float(spread)
             )
-            facts["gradient"] = apply_gradient(
+            facts |= apply_gradient(
                 problem.settings, state.optimizer, theta, gradient, rate="baseline.learning_rate"
             )
         kl = float(torch.cat([e.kl for e in found]).mean())

@@ -61,10 +61,10 @@ def fine_tuning_step(
         assert gradient is not None
         for group in state.optimizer.param_groups:
             group["lr"] = _rate(settings, state.step)
-        length = apply_gradient(
+        moved = apply_gradient(
             problem.settings, state.optimizer, theta, gradient, rate="baseline.learning_rate"
         )
-        return {"loss": total, "gradient": length}
+        return {"loss": total, **moved}
 
     return step
 

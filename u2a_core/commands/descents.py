@@ -78,7 +78,13 @@ def weight_path(settings: Settings, experiment: Experiment) -> list[Weights]:
                 "another set. Use the same data.negatives, or run u2a reweight on this one."
             )
         rounds = other.table("weight_path")
-        wide = rounds.pivot_table(index="round", columns="id", values="weight")[ids]
+        wide = rounds.pivot_table(index="round", columns="id", values="weight")
+        if odd := set(ids) ^ set(wide.columns):
+            raise ConfigError(
+                f"The weights of {source} must be of these negatives; got {len(odd)} that one of "
+                f"the runs leaves out (first: {min(odd)!r}). Use the same model.max_length."
+            )
+        wide = wide[ids]
         path = [Weights(torch.from_numpy(row.copy())) for row in wide.to_numpy()]
         return path[-1:] if settings.final_weights else path
     if not there(Path(source)):
@@ -104,14 +110,25 @@ def _slice_weights(one: slices.Slice, sha256: str, ids: list[str]) -> Weights:
 def _weights_file(path: Path, ids: list[str]) -> Weights:
     from u2a_core.data import read_records
 
+    records, faults = read_records(path)
+    if faults:
+        raise DataError(
+            f"Every line of {path} must be a record; line {faults[0].line} is {faults[0].reason}. "
+            "Mend it: a sample that no record names has no weight."
+        )
     given: dict[str, float] = {}
-    for line, record in read_records(path)[0]:
+    for line, record in records:
         try:
-            given[str(record["id"])] = float(record["weight"])
+            sample, weight = str(record["id"]), float(record["weight"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"Every record of {path} must hold id and weight; line {line} does not."
             ) from error
+        if sample in given:
+            raise DataError(
+                f"{path} must weight each sample once; line {line} has {sample!r} anew."
+            )
+        given[sample] = weight
     return _of_ids(path, given, ids)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from u2a_core import params
 from u2a_core.commands.shortage import give_back, shortage_told
 from u2a_core.commits import commits_of
 from u2a_core.config.paths import PATHS
@@ -114,13 +115,33 @@ def finish(
         "seconds": round(watch.seconds, 2),
     }
     if experiment is not None:
-        from u2a_core.results import describe
-
-        report["data"] = describe(experiment) | facts.get("data", {})
+        report["data"] = _described(experiment) | facts.get("data", {})
         report["warnings"] = [*experiment.warnings, *facts.get("warnings", [])]
     report = cast("dict[str, Any]", finite(report, plain=_plain))
     run.write_report(report)
     return report
+
+
+def _described(experiment: Experiment) -> dict[str, Any]:
+    """What a report says of the data and the model."""
+    theta = params.trainable(experiment.policy.model)
+    return {
+        "negatives": len(experiment.negatives),
+        "duplicates_dropped": experiment.negatives.duplicates,
+        "faults": len(experiment.negatives.faults),
+        "truncated": experiment.encoding.truncated,
+        "negatives_sha256": experiment.negatives.sha256,
+        "trainable_parameters": sum(p.numel() for p in theta.values()),
+        "trained": experiment.settings.model.parameters,
+        "slopes_see": "weights of the adapted layers"
+        if set(experiment.policy.slopes_see) != set(theta)
+        else "the trained parameters",
+        "device": str(experiment.policy.device),
+        "dtype": str(next(experiment.policy.model.parameters()).dtype).removeprefix("torch."),
+        "reward_agreement": None
+        if experiment.agreement is None
+        else dataclasses.asdict(experiment.agreement),
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -17,6 +17,23 @@ from u2a_core.config.section import Section
 from u2a_core.config.settings import Settings
 from u2a_core.errors import ConfigError
 
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+class _Once(yaml.SafeLoader):
+    """YAML in which a name stands once: of two sections of one name the first would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping as it stands, but for names that are repeated."""
+        names = [(key.value, key.start_mark) for key, _ in node.value if key.tag != _MERGE]
+        for place, (name, mark) in enumerate(names):
+            if isinstance(name, str) and name in [earlier for earlier, _ in names[:place]]:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{name} stands there a second time; put both into one",
+                    problem_mark=mark,
+                )
+        return super().construct_mapping(node, deep)
+
 
 def load_settings(path: Path) -> Settings:
     """Settings of a YAML (or JSON) file, with its relative paths resolved.
@@ -42,7 +59,7 @@ def read_yaml(text: str, source: str) -> dict[Any, Any]:
         ConfigError: if it is no YAML, a value is not what it says it is, or there is no section.
     """
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, Loader=_Once)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else "an unreadable character"
@@ -110,7 +127,8 @@ def validation_message(error: ValidationError, source: str) -> str:
         got = "" if isinstance(item["input"], dict | Section) else f"; got {item['input']!r}"
         reason = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(where, _names(), n=1)
+            known = _names() if "." in where else list(Settings.model_fields)
+            near = difflib.get_close_matches(where, known, n=1)
             reason = f"is no setting{f' (did you mean {near[0]}?)' if near else ''}"
         findings.append(f"{where}: {reason}{got}.")
     return f"{source}: " + " ".join(findings)

@@ -39,6 +39,17 @@ def prompt_ids(prompts: Sequence[Prompt], tokenizer: Any) -> list[list[int]]:
     return [_tokens(_prompt_text(prompt, tokenizer), tokenizer) for prompt in prompts]
 
 
+def refusal(prompt: Prompt, tokenizer: Any) -> str:
+    """Why the chat template refuses a prompt or a reply to it; empty where it takes both."""
+    try:
+        _prompt_text(prompt, tokenizer)
+        if prompt[-1].role != "user":  # the reply is a second turn of the model, or its first
+            _conversation_text(prompt, _MARK, tokenizer)
+    except DataError as error:
+        return str(error.__cause__)
+    return ""
+
+
 def conversation_ids(prompt: Prompt, response: str, tokenizer: Any) -> list[int]:
     """Prompt and response rendered by the chat template, its end-of-turn token included."""
     return _tokens(_conversation_text(prompt, response, tokenizer), tokenizer)

@@ -105,9 +105,10 @@ def _judged(title: str, asked: str, reply: str, read: schemas.Reads = same) -> F
 
 
 _SCORED: Mapping[str, Part | str] = {
-    "prompt": "prompt", "instruction": "prompt, if there is no other", "chosen": "chosen",
-    "rejected": "rejected", "score_chosen": "score", "score_rejected": "score",
-    "system": "system message",
+    "prompt": "prompt", "question": "prompt, if there is no other",
+    "instruction": "prompt, if there is no other", "input": "prompt, continued", "chosen": "chosen",
+    "rejected": "rejected", "system": "system message",
+    **{column: "score" for columns in scored.SCORE_COLUMNS for column in columns},
 }  # fmt: skip
 _SAFER: Mapping[str, Part | str] = {
     "prompt": "prompt", "response_0": "reply", "response_1": "reply",

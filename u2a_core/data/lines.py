@@ -16,6 +16,9 @@ WHOLE = 2**29
 """Bytes of one JSON value, or of one line, that are read at most."""
 
 CHUNK = 2**16
+_PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zX": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+"""How a packed file begins → by what it was packed."""
+_UNPACK = {"gzip": "gunzip", "xz": "unxz", "zstd": "unzstd"}
 HOW = "Give JSONL, JSON, CSV or Parquet with a prompt and a response."
 
 
@@ -56,6 +59,11 @@ def begins(file: Path) -> tuple[bytes, bool]:
         begun = stream.read(4)
         if begun == b"PAR1":
             return begun, False
+        if packer := next((how for mark, how in _PACKED.items() if begun.startswith(mark)), ""):
+            raise DataError(
+                f"{file} must be unpacked before it is read; got a file packed by {packer}. "
+                f"Unpack it ({_UNPACK[packer]} -k FILE), and name the file that comes out."
+            )
         stream.seek(0)
         marked = begun.startswith(codecs.BOM_UTF8)
         while chunk := stream.read(CHUNK):

@@ -121,6 +121,8 @@ def _answers(record: Record) -> tuple[list[Cell], list[Cell]]:
     targets = record.get("mc2_targets") or record.get("mc1_targets")
     if isinstance(targets, Mapping):
         choices, labels = targets.get("choices"), targets.get("labels")
+        if not {"choices", "labels"} & targets.keys():  # mc_task.json: answer → label
+            choices, labels = list(targets), list(targets.values())
         if not (isinstance(choices, list) and isinstance(labels, list)):
             raise Unusable("mc targets must hold choices and labels")
         marked = [(text, flag(label)) for text, label in zip(choices, labels, strict=False)]

@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from u2a_core.data.columns import Kind
-from u2a_core.data.entries import Cell, Entry, Reply, first_of, number
+from u2a_core.data.entries import Cell, Entry, Reply, first_of, joined, number
 from u2a_core.data.files import Record
 from u2a_core.data.schemas import preferred
 from u2a_core.data.turns import Unusable
 
 _ALL: tuple[Kind, ...] = ("rejected", "chosen", "pairs")
 
+SCORE_COLUMNS = (
+    ("score_chosen", "score_rejected"),
+    ("chosen_score", "rejected_score"),
+    ("chosen-rating", "rejected-rating"),
+    ("chosen_rating", "rejected_rating"),
+    ("rating_chosen", "rating_rejected"),
+)
+"""Columns of the scores of chosen and rejected: UltraFeedback binarized, and Argilla's sets."""
+
 
 def scored(record: Record) -> Entry:
     """A chosen and a rejected reply with a score each; a tie says of neither that it is better."""
-    entry = preferred(record, prompt=first_of(record, "prompt", "instruction"))
+    asked = first_of(record, "prompt", "question")
+    if asked is None and "instruction" in record:
+        asked = joined(record["instruction"], record.get("input"))
+    entry = preferred(record, prompt=asked)
     better, worse = scores(record)
     if better is None or worse is None or better > worse:
         return entry
@@ -31,10 +43,12 @@ def scores(record: Record) -> tuple[float | None, float | None]:
     """Of the chosen and of the rejected reply; they may stand in a column of their own."""
     inner = record.get("metadata")
     inner = inner if isinstance(inner, Mapping) else {}
-    better, worse = (
-        number(record.get(name, inner.get(name))) for name in ("score_chosen", "score_rejected")
-    )
-    return better, worse
+    found = {**inner, **record}
+    for names in SCORE_COLUMNS:
+        better, worse = (number(found.get(name)) for name in names)
+        if better is not None and worse is not None:
+            return better, worse
+    return None, None
 
 
 def completions(record: Record) -> Entry:

@@ -128,7 +128,7 @@ def read_workload(
         if not asked:
             asked = (longest // 2,) * most
             assumed.append(f"{most} prompts of {longest // 2} tokens")
-    test = measure.prompts(_of(data, "prompts"), "test prompts")
+    test = measure.prompts(list(dict.fromkeys(_of(data, "prompts"))), "test prompts")
     return Workload(
         negatives=measure.rows(negatives, "negatives") if negatives else _full(_ASSUMED, longest),
         retain=measure.rows(retain, "retain samples"),

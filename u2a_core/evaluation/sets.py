@@ -88,8 +88,8 @@ def load_sets(settings: Settings) -> Sets:
         "harmful": ("harmful", own.harmful),
         "benign": ("benign", own.benign),
     }
-    prompts = {
-        name: tuple(load_prompts(path, columns=data.columns_of(setting))[0])
+    prompts = {  # each once, as the units of intervals
+        name: tuple(dict.fromkeys(load_prompts(path, columns=data.columns_of(setting))[0]))
         for name, (setting, path) in asked.items()
         if path
     }

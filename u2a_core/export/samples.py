@@ -130,8 +130,10 @@ def _with_turns(run: Run, table: pd.DataFrame, sha256: str) -> tuple[pd.DataFram
     except DataError as error:
         why = str(error)
     if not why:
-        ordered = table.set_index("id").loc[[sample.id for sample in found.samples]].reset_index()
-        return ordered.assign(prompt=_column([sample.prompt for sample in found.samples])), ()
+        known = set(table["id"])  # without those that had no room in the model
+        samples = [sample for sample in found.samples if sample.id in known]
+        ordered = table.set_index("id").loc[[sample.id for sample in samples]].reset_index()
+        return ordered.assign(prompt=_column([sample.prompt for sample in samples])), ()
     note = (
         "Prompts are those of the run's own tables, each as one turn of the user: the turns of "
         f"longer conversations stand in data.negatives alone, which cannot be used now ({why})."
