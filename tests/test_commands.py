@@ -160,14 +160,20 @@ def test_conversations_that_the_chat_template_refuses_are_left_out_and_told(
     odd = [{"id": "odd", "prompt": turns[:2], "response": "No."},
            {"id": "ends", "prompt": ends, "response": "Never."}]  # fmt: skip
     file.write_text("".join(json.dumps(row) + "\n" for row in odd) + file.read_text())
+    asked = own.parent / "data" / "test_prompts.jsonl"
+    asked.write_text("".join(json.dumps({"prompt": row["prompt"]}) + "\n" for row in odd)
+                     + asked.read_text())  # fmt: skip
     words = ("--model.path", tmp_path / "strict", "--data.truth", "", "--json")
-    told = "2 of 42 negatives are left out: the model's chat template refuses their turns"
+    words += ("--data.objective_prompts", asked)
+    why = "are left out: the model's chat template refuses their turns"
+    told = {f"2 of {n} {what} {why}" for n, what in ((42, "negatives"), (12, "prompts of J"),
+                                                     (12, "test prompts"))}  # fmt: skip
     code, out, _ = u2a("estimate", *words, config=own)
     assert code == 0
-    assert told in " ".join(json.loads(out)["warnings"])
+    assert told <= {text.partition(" (the first")[0] for text in json.loads(out)["warnings"]}
     assert u2a("gains", *words, "--out", tmp_path / "g", config=own)[0] == 0
     run = Run.open(tmp_path / "g")
-    assert told in " ".join(run.report()["warnings"])
+    assert told == {text.partition(" (the first")[0] for text in run.report()["warnings"]}
     assert len(run.table("gains")) == 40
 
 
