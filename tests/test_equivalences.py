@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -140,6 +141,34 @@ def test_standard_errors_of_gains_are_those_of_independent_prompts():
     assert report.parts == 4
     torch.testing.assert_close(report.slopes, pieces.sum(0))
     torch.testing.assert_close(report.errors, (4 * pieces.var(0)).sqrt())
+
+
+@pytest.mark.parametrize("splits", [2, 4])
+def test_pairs_of_one_prompt_count_once(splits: int):
+    """Each pair thrice, as pairs of one prompt: the same J, gains, intervals and errors."""
+    model, batch = TinyPolicy(), random_batch(6, seed=1)
+    problem = problem_of(model, batch, method="ga", lam=LAM)
+    once = preference(model)
+    rows = [once.batches[0].select(torch.ones(8, dtype=torch.bool)) for _ in range(3)]
+    thrice = PreferenceObjective(
+        tuple(replace(own, index=own.index + 8 * i) for i, own in enumerate(rows)),
+        once.reference_log_probs.repeat(3),
+        once.dpo_beta,
+        torch.arange(4).repeat(3),
+    )
+    found, expected = (
+        Scorer(problem, objective, splits=splits)(uniform(6), seed=0, check=True)
+        for objective in (thrice, once)
+    )
+    assert found.parts == expected.parts == splits
+    torch.testing.assert_close(found.gains, expected.gains)
+    torch.testing.assert_close(found.errors, expected.errors)
+    assert found.objective.n == 4
+    assert found.objective.high == pytest.approx(expected.objective.high)
+    naive = Scorer(problem, replace(thrice, prompt_of=None), splits=12)
+    assert float(naive(uniform(6), seed=0, check=True).errors.mean()) < 0.7 * float(
+        Scorer(problem, once, splits=4)(uniform(6), seed=0, check=True).errors.mean()
+    )
 
 
 class At(torch.nn.Module):

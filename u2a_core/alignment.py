@@ -104,7 +104,9 @@ def preference(
     replies = [(pair.prompt, reply) for pair in pairs for reply in (pair.chosen, pair.rejected)]
     rows = _grouped(policy, replies, [2] * len(pairs), settings)
     reference = sequence_log_probs(policy.model, list(rows))
-    return PreferenceObjective(rows, reference, dpo_beta)
+    number = {prompt: i for i, prompt in enumerate(dict.fromkeys(pair.prompt for pair in pairs))}
+    prompt_of = torch.tensor([number[pair.prompt] for pair in pairs])
+    return PreferenceObjective(rows, reference, dpo_beta, prompt_of)
 
 
 def smooth_objective(

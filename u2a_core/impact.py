@@ -26,7 +26,7 @@ from scipy import stats
 
 from u2a_core import params
 from u2a_core.directional import slopes
-from u2a_core.objectives import SmoothObjective, mean_estimate
+from u2a_core.objectives import SmoothObjective
 from u2a_core.proximal import ProximalSolve, lanes, moved, rows_of, solve_proximal
 from u2a_core.types import Batch
 from u2a_core.unlearn import InnerProblem
@@ -183,7 +183,7 @@ class ImpactCurves:
         params.load(self.problem.model, moved(self.problem.origin, solve.shift, place))
         now, (there,) = self.objective.values_and_parts(self.problem.model)
         params.load(self.problem.model, self.problem.origin)
-        change = mean_estimate(now.numpy() - values)
+        change = self.objective.estimate(now.numpy() - values)
         return row | {
             "paper": predicted_impact(params.dot(there, loss_gradient), omega=omega, lam=self.lam),
             "trapezoid": 0.5 * (params.dot(gradient, shift) + params.dot(there, shift)),

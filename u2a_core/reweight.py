@@ -116,7 +116,7 @@ class Scorer:
             ),
             objective=objective,
             solve=replace(solve, value={}),
-            errors=_standard_errors(found[1:], objective.n),
+            errors=_standard_errors(found[1:], self.objective),
             parts=len(found) - 1,
         )
         if not check:
@@ -164,16 +164,15 @@ def _check_signal(pieces: list[Parameters], objective: Estimate) -> None:
         )
 
 
-def _standard_errors(parts: Float[Tensor, "d n"], units: int) -> Float[Tensor, " n"]:
-    """Of the sum over d independent parts, each expected to give its share of the units.
+def _standard_errors(parts: Float[Tensor, "d n"], objective: Objective) -> Float[Tensor, " n"]:
+    """Of the sum over d independent parts of J, each expected to give its share of the prompts.
 
     √(d/(d−1)·Σ_g (c_g − share_g·Σc)²), which for parts of equal size is √(d·Var).
     """
     count, parts = len(parts), parts.double()
     if count < 2:
         return torch.full(parts.shape[1:], math.nan, dtype=torch.float64)
-    sizes = [len(range(part, units, count)) for part in range(count)]
-    shares = torch.tensor(sizes, dtype=torch.float64)[:, None] / units
+    shares = objective.shares(count)[:, None]
     return (count / (count - 1) * (parts - shares * parts.sum(0)).square().sum(0)).sqrt()
 
 

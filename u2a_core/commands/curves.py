@@ -19,7 +19,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from u2a_core.commands.work import Stopped, Watch, finish, load
 from u2a_core.errors import ConfigError
 from u2a_core.impact import ImpactCurves, summary
-from u2a_core.objectives import mean_estimate
 from u2a_core.results import samples_table
 from u2a_core.runs import Run
 
@@ -68,7 +67,7 @@ def _curves(
     """Measures the curves, writes their tables; what the report says of them."""
     watch.tell("J and its gradient", 0, 1)
     curves = ImpactCurves(experiment.problem, experiment.smooth, samples, settings.impact.lam)
-    objective, linear = mean_estimate(curves.origin[0]), curves.slopes
+    objective, linear = experiment.smooth.estimate(curves.origin[0]), curves.slopes
     rounding = curves.rounding()
     watch.tell("J and its gradient", 1, 1, {"objective": objective.mean})
     omegas = _omegas(run, curves, settings, watch)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from u2a_core import params
@@ -32,18 +32,36 @@ class Objective(Protocol):
         """J, and for each of `splits` parts of the prompts, or one a prompt, its share of ∇J."""
         ...
 
+    def shares(self, splits: int) -> Float[Tensor, " splits"]:
+        """The share of the prompts, or pairs, that each of the parts has; float64."""
+        ...
+
     def value_and_gradient(self, model: nn.Module, *, seed: int) -> tuple[Estimate, Parameters]:
         """J and ∇J over the trainable parameters, from the same samples."""
         estimate, (gradient,) = self.value_and_parts(model, seed=seed, splits=1)
         return estimate, gradient
 
 
-def mean_estimate(values: Sequence[float] | np.ndarray) -> Estimate:
-    """The mean of independent values with its normal 95 % interval."""
+def mean_estimate(
+    values: Sequence[float] | np.ndarray, group_of: np.ndarray | None = None
+) -> Estimate:
+    """The mean of values with its normal 95 % interval; n is the number of groups.
+
+    Groups are independent, values within one are not: the standard error is the one that is
+    robust to clusters, √(G/(G−1)·Σ_g(Σ_{i∈g} x_i − x̄)²)/N (Liang and Zeger 1986), which is s/√N
+    where each value is a group.
+
+    Args:
+        values: (N,).
+        group_of: (N,) the group of each value, from 0; None: each its own.
+    """
     array = np.asarray(values, dtype=np.float64)
-    count = len(array)
-    half = float(1.96 * array.std(ddof=1) / math.sqrt(count)) if count > 1 else math.inf
     mean = float(array.mean())
+    sums = np.bincount(np.arange(len(array)) if group_of is None else group_of, array - mean)
+    count = len(sums)
+    factor = count / (count - 1) if count > 1 else math.inf
+    half = 1.96 * math.sqrt(factor * float(np.square(sums).sum())) / len(array)
+    half = half if count > 1 else math.inf
     return Estimate(mean=mean, low=mean - half, high=mean + half, n=count)
 
 

@@ -103,6 +103,11 @@ class SampledReward(Objective):
         parts = gradient_parts(model, rollouts.batches, part, splits, surrogate)
         return mean_estimate(rewards.mean(1).numpy()), parts
 
+    def shares(self, splits: int) -> Float[Tensor, " splits"]:
+        """The share of the prompts that each part has."""
+        part = torch.arange(len(self.prompts)) % splits
+        return torch.bincount(part, minlength=splits).double() / len(part)
+
     def _draw(self, model: nn.Module, seed: int) -> tuple[Rollouts, Float[Tensor, "p s"]]:
         rollouts = self.sampler(model, self.prompts, samples=self.samples, seed=seed)
         asked = [self.prompts[i] for i in rollouts.prompt_index]

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -29,6 +30,10 @@ class SmoothObjective(Objective, Protocol):
         """Which prompt (or pair) each row of the batches belongs to, counted from 0."""
         ...
 
+    def group_of(self) -> Int[Tensor, " units"]:
+        """Which independent group each prompt (or pair) belongs to, counted from 0."""
+        return torch.arange(len(self._empty()))
+
     def terms(self, sums: Float[Tensor, " b"], index: Int[Tensor, " b"]) -> Float[Tensor, " units"]:
         """J of each prompt of a batch, which holds all of its rows, by rising number; float64.
 
@@ -50,27 +55,36 @@ class SmoothObjective(Objective, Protocol):
     def values_and_parts(
         self, model: nn.Module, *, splits: int = 1
     ) -> tuple[Float[Tensor, " units"], list[Parameters]]:
-        """J of every prompt, and the contribution of each part of the prompts to ∇J."""
+        """J of every prompt, and the contribution of each part of the groups to ∇J."""
         found = self._empty()
 
         def value(rows: Batch) -> Tensor:
             log_probs = response_log_probs(model, rows)
             return self._put(found, log_probs).sum() / len(found)
 
-        splits = min(splits, len(found))
-        part = self.unit_of() % splits
+        splits = min(splits, int(self.group_of().max()) + 1)
+        part = self.group_of()[self.unit_of()] % splits
         return found, gradient_parts(model, self.batches, part, splits, value)
 
     def value(self, model: nn.Module, *, seed: int) -> Estimate:
         """Mean over prompts; deterministic, the seed is not used."""
-        return mean_estimate(self.values(model).numpy())
+        return self.estimate(self.values(model).numpy())
+
+    def estimate(self, values: np.ndarray) -> Estimate:
+        """The mean of a value of every prompt, such as a change of J, over independent groups."""
+        return mean_estimate(values, self.group_of().numpy())
+
+    def shares(self, splits: int) -> Float[Tensor, " splits"]:
+        """The share of the prompts that each part of the groups has."""
+        part = self.group_of() % splits
+        return torch.bincount(part, minlength=splits).double() / len(part)
 
     def value_and_parts(
         self, model: nn.Module, *, seed: int, splits: int
     ) -> tuple[Estimate, list[Parameters]]:
-        """J, and the contribution of each part of the prompts to ∇J."""
+        """J, and the contribution of each part of the groups to ∇J."""
         found, parts = self.values_and_parts(model, splits=splits)
-        return mean_estimate(found.numpy()), parts
+        return self.estimate(found.numpy()), parts
 
     def _empty(self) -> Float[Tensor, " units"]:
         return torch.zeros(int(self.unit_of().max()) + 1, dtype=torch.float64)
@@ -139,15 +153,22 @@ class PreferenceObjective(SmoothObjective):
             with 2i+1 its rejected one.
         reference_log_probs: log π_ref of the 2m replies, sequence sums.
         dpo_beta: β.
+        prompt_of: (m,) the prompt of each pair, from 0; None: each pair has its own. J is the mean
+            over pairs; pairs of one prompt are not independent, so that intervals count prompts.
     """
 
     batches: tuple[Batch, ...]
     reference_log_probs: Float[Tensor, " replies"]
     dpo_beta: float = 0.3
+    prompt_of: Int[Tensor, " pairs"] | None = None
 
     def unit_of(self) -> Int[Tensor, " replies"]:
         """The pair of each reply."""
         return torch.arange(len(self.reference_log_probs)) // 2
+
+    def group_of(self) -> Int[Tensor, " pairs"]:
+        """The prompt of each pair."""
+        return super().group_of() if self.prompt_of is None else self.prompt_of
 
     def terms(self, sums: Float[Tensor, " b"], index: Int[Tensor, " b"]) -> Float[Tensor, " pairs"]:
         """The log-sigmoid margin of each pair."""
