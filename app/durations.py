@@ -34,16 +34,17 @@ def single(command: str, settings: Settings) -> str:
 
 
 def many(counts: Mapping[str, int], settings: Settings, workers: int) -> str:
-    """How long an ablation takes, from the arms of finished and of stopped ones.
+    """How long an ablation takes, from arms that finished; without any, from runs like them.
 
     Args:
         counts: runs by command.
         settings: of the ablation.
         workers: runs at the same time.
     """
-    found = _seconds(str(parts.workspace().folder), _kind(settings), arms=True)
+    folder, kind = str(parts.workspace().folder), _kind(settings)
+    found = _seconds(folder, kind, arms=True) or _seconds(folder, kind, arms=False)
     if not found:
-        return "How long it takes is told once an ablation of this model and data has been run."
+        return "How long it takes is told once a run of this model and data has finished."
     longest = max(found, key=lambda command: float(np.mean(found[command])))
     total = variance = 0.0
     for command, count in counts.items():

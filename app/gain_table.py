@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from u2a_core import figures
 from u2a_core.runs import Run
 
 MEASURES = {
@@ -52,10 +53,7 @@ class Gains:
     @property
     def uncertain(self) -> np.ndarray:
         """(n,) whether the 95 % interval of the gain holds 0; without intervals nowhere."""
-        if "gain_low" not in self.frame:
-            return np.zeros(len(self), dtype=bool)
-        low, high = self.frame["gain_low"].to_numpy(), self.frame["gain_high"].to_numpy()
-        return (low < 0) & (high > 0)
+        return figures.uncertain(self.frame)
 
     @property
     def flagged(self) -> np.ndarray:

@@ -117,7 +117,7 @@ def test_a_click_on_a_bucket_selects_its_ranks(session, gains):
 
 
 def test_a_bar_selects_exactly_the_samples_that_it_counts(session, gains):
-    drawn = figures.gain_histogram(gains.frame["gain"], "light")
+    drawn = figures.gain_histogram(gains.frame, "light")
     for trace in drawn.data:
         for count, ends in zip(trace.y, trace.customdata, strict=True):
             selection.from_bars(event(points=[ends]), gains)

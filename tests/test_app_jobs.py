@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -304,7 +306,16 @@ def test_an_ablations_presets_change_its_runs(folder: Path):
     for name, runs in (("quick", 12), ("balanced", 54), ("full", 145)):
         app.segmented_control("preset_ablation").set_value(name).run()
         assert f"Makes **{runs} runs**" in said(app), name
-    assert "is told once an ablation of this model and data has been run" in said(app)
+    assert "is told once a run of this model and data has finished" in said(app)
+
+
+def test_a_first_ablation_is_estimated_from_runs_like_its_arms(folder: Path):
+    run = Run(folder / "before")
+    shutil.copytree(demo_assets() / "runs" / "demo-npo-u2a", run.path)
+    config, here = run.config(), load_settings(demo_assets() / "demo.yaml")
+    config["settings"] = here.model_dump(mode="json")
+    (run.path / "config.json").write_text(json.dumps(config))
+    assert re.search(r"About \d.*n = 1 finished comparable runs", said(opened("ablation")))
 
 
 def test_an_ablation_is_estimated_from_finished_arms(folder: Path, made_ablation):

@@ -34,20 +34,29 @@ def traces(figure) -> dict[str, dict]:
 
 
 def test_the_histogram_counts_every_sample_once_and_by_sign():
-    drawn = traces(figures.gain_histogram(GAINS["gain"], "light"))
+    drawn = traces(figures.gain_histogram(GAINS, "light"))
     assert (sum(drawn["helps"]["y"]), sum(drawn["hurts"]["y"])) == (3, 3)
     assert drawn["helps"]["marker"]["color"] == HELPS["light"]
     assert drawn["hurts"]["marker"]["color"] == HURTS["light"]
 
 
 def test_the_histogram_is_symmetric_and_tells_what_lies_beyond_its_ends():
-    gains = pd.Series([*np.linspace(-1, 1, 400), 50.0])
+    gains = pd.DataFrame({"gain": [*np.linspace(-1, 1, 400), 50.0]})
     figure = figures.gain_histogram(gains, "light")
     low, high = figure.layout.xaxis.range
     assert low == -high
     assert high < 50
     assert "beyond the ends" in figure.layout.xaxis.title.text
     assert sum(sum(trace.y) for trace in figure.data) == 401
+
+
+def test_the_histogram_tells_how_many_signs_are_uncertain():
+    bounds = GAINS.assign(gain_low=GAINS["gain"] - 0.2, gain_high=GAINS["gain"] + 0.2)
+    unsure = int((GAINS["gain"].abs() < 0.2).sum())
+    assert 0 < unsure < len(GAINS)
+    title = figures.gain_histogram(bounds, "light").layout.title.text
+    assert f"50.0% of 6 negatives help (sign of {unsure} uncertain)" in title
+    assert "uncertain" not in figures.gain_histogram(GAINS, "light").layout.title.text
 
 
 def test_the_rank_plot_carries_ids_and_follows_the_gains():

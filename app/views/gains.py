@@ -159,7 +159,7 @@ def _pictures(gains: Gains, *, blurred: bool) -> None:
     left, right = st.columns(2)
     bars, rank = selection.picture_key("bars"), selection.picture_key("rank")
     left.plotly_chart(
-        figures.gain_histogram(gains.frame["gain"], mode), theme=None, key=bars,
+        figures.gain_histogram(gains.frame, mode), theme=None, key=bars,
         on_select=lambda: selection.from_bars(state[bars].selection, gains),
         selection_mode=("points", "box"), alt="Histogram of marginal gains; positive helps",
     )  # fmt: skip

@@ -22,7 +22,13 @@ from u2a_core.figures.runs import (
     rewards,
     weight_path,
 )
-from u2a_core.figures.samples import MOST_MARKERS, gain_histogram, rank_plot, sample_weights
+from u2a_core.figures.samples import (
+    MOST_MARKERS,
+    gain_histogram,
+    rank_plot,
+    sample_weights,
+    uncertain,
+)
 from u2a_core.figures.style import Mode
 
 __all__ = [
@@ -46,5 +52,6 @@ __all__ = [
     "sample_weights",
     "sensitivity",
     "set_sizes",
+    "uncertain",
     "weight_path",
 ]

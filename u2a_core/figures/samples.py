@@ -19,22 +19,26 @@ _EXTREMES = 100
 _MOST_DRAWN = 500
 
 
-def gain_histogram(gains: pd.Series, mode: Mode) -> go.Figure:
+def gain_histogram(table: pd.DataFrame, mode: Mode) -> go.Figure:
     """How many samples have which gain, in bins symmetric about 0; the ends hold what lies beyond.
 
     A bar's `customdata` holds the lowest and the highest gain of its samples.
 
     Args:
-        gains: Δg of each sample, in units of J per unit weight.
+        table: gain, Δg in units of J per unit weight; also gain_low and gain_high where they are.
         mode: light or dark.
     """
+    gains = table["gain"]
     half = float(np.quantile(gains.abs(), 0.99)) or 1.0
     edges = np.linspace(-half, half, _BINS + 1)
     centres = (edges[:-1] + edges[1:]) / 2
     beyond = int((gains.abs() > half).sum())
     more = f" ({beyond:,} beyond the ends)" if beyond else " (J per unit weight)"
+    told = "when unlearned"
+    if unsure := int(uncertain(table).sum()):
+        told = f"(sign of {unsure:,} uncertain)"
     figure = frame(
-        mode, title=f"{_share(gains)} help when unlearned", x=f"gain Δg → helps{more}", y="samples"
+        mode, title=f"{_share(gains)} help {told}", x=f"gain Δg → helps{more}", y="samples"
     )
     # a bin that holds 0 is split by sign, so that the colours count what the title counts
     for name, chosen, colour in (
@@ -130,9 +134,7 @@ def _signs(gains: np.ndarray, mode: Mode) -> Iterator[tuple[str, np.ndarray, str
 
 def _kinds(rows: pd.DataFrame, mode: Mode) -> Iterator[tuple[str, np.ndarray, str, str]]:
     """Name, mask, colour and symbol: either sign; apart those whose 95 % interval holds 0."""
-    unsure = np.zeros(len(rows), dtype=bool)
-    if "gain_low" in rows:
-        unsure = ((rows["gain_low"] < 0) & (rows["gain_high"] > 0)).to_numpy()
+    unsure = uncertain(rows)
     (helps, good, blue), (hurts, bad, orange) = _signs(rows["gain"].to_numpy(), mode)
     yield helps, good & ~unsure, blue, "circle"
     if unsure.any():
@@ -254,6 +256,13 @@ def _top(figure: go.Figure, table: pd.DataFrame, mode: Mode, top: int) -> None:
             "xanchor": "right" if right else "left", "yanchor": "top", "y": 1, "yref": "paper",
         },
     )  # fmt: skip
+
+
+def uncertain(table: pd.DataFrame) -> np.ndarray:
+    """(n,) whether the 95 % interval of the gain holds 0; without intervals nowhere."""
+    if "gain_low" not in table:
+        return np.zeros(len(table), dtype=bool)
+    return ((table["gain_low"] < 0) & (table["gain_high"] > 0)).to_numpy(dtype=bool)
 
 
 def _share(gains: pd.Series) -> str:

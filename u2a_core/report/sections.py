@@ -68,7 +68,7 @@ def _gains(run: Run, report: dict[str, Any], texts: Texts) -> list[str]:
     parts = [
         f"<p>{html.escape(told)}.</p>",
         columns(
-            picture(figures.gain_histogram(gains["gain"], "light"), "Distribution of gains"),
+            picture(figures.gain_histogram(gains, "light"), "Distribution of gains"),
             picture(figures.rank_plot(hidden, "light"), "Gain against rank"),
         ),
     ]
