@@ -164,7 +164,7 @@ def _numbers(report: DataReport) -> None:
         + (". Each counts once" if dropped else "; of this set they are kept"),
     )  # fmt: skip
     row.metric("Median characters", f"{report.median_length:,.0f}", width=_NUMBER + 10)
-    row.metric("Longest", f"{report.longest:,}", width=_NUMBER)
+    row.metric("Most characters", f"{report.longest:,}", width=_NUMBER + 10)
 
 
 def _told(report: DataReport) -> None:

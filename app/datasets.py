@@ -22,7 +22,7 @@ from u2a_core.runs.files import read_json, write_json, writing
 KINDS = ("jsonl", "json", "csv", "parquet", "txt")
 LIMIT_MB = 200
 """Of an upload; larger files are named by their path."""
-LARGE = 64 * 2**20
+LARGE = 16 * 2**20
 """Bytes of a file above which the server does not read it itself."""
 _MOST_VERSIONS = 50
 

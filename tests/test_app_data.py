@@ -144,7 +144,7 @@ def test_markup_emoji_and_right_to_left_text_are_shown_as_they_are(folder: Path,
 
 def test_a_very_long_line_is_shown_short(folder: Path, tmp_path: Path):
     app = own(negatives=lines(tmp_path / "n.jsonl", {"prompt": "Hi?", "response": "a" * 5_000_000}))
-    assert numbers(app)["Longest"] == "5,000,000"
+    assert numbers(app)["Most characters"] == "5,000,000"
     assert app.dataframe[1].value["reply"].str.len().max() == 160
 
 
@@ -324,7 +324,7 @@ def test_the_format_is_shown_and_another_can_be_named(folder: Path, tmp_path: Pa
     assert (numbers(app)["Usable"], numbers(app)["Left out"]) == ("1", "1")
     app.selectbox("format_negatives").set_value("prompts").run()
     assert draft(folder)["formats"] == {"negatives": "prompts"}
-    assert "has no columns of an accepted schema" in said(app)
+    assert "has no columns of a known format" in said(app)
     app.selectbox("column_negatives_response").set_value("response_1").run()
     assert "formats" not in draft(folder) or draft(folder)["formats"] == {}
     assert draft(folder)["columns"] == {"negatives": {"response": "response_1"}}

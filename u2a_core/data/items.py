@@ -43,7 +43,7 @@ def _by_columns(record: Record, kind: Kind, parts: Mapping[Part, str]) -> Entry:
         return _asked_alone(record, parts)
     column = parts.get("messages", parts.get("response", ""))
     if not column:
-        raise Unusable("has no columns of an accepted schema")
+        raise Unusable("has no columns of a known format")
     reply = Reply(record[column], column)
     prompt = None if "messages" in parts else _cell(record, parts)
     pairs: tuple[tuple[Reply, Reply], ...] = ()
