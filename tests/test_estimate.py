@@ -250,6 +250,19 @@ def no_card(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_card")
+@pytest.mark.parametrize(("words", "told"), [
+    (("--model.dtype", "bfloat16"), "bfloat16 do not follow steps below 0.20% of themselves"),
+    (("--model.dtype", "float16"), "float16 do not follow steps below 0.02% of themselves"),
+    (("--model.dtype", "bfloat16", "--model.parameters", "lora"), ""),
+    (("--model.dtype", "float32"), ""),
+])  # fmt: skip
+def test_weights_trained_in_16_bits_are_warned_of(
+    settings: Settings, words: tuple[str, ...], told: str
+):
+    (warning,) = estimate(with_words(settings, *words)).warnings or ("",)
+    assert (told in warning) if told else not warning
+
+
 def test_a_reward_model_on_another_device_is_told_apart(scenario: Path, settings: Settings):
     settings = with_words(settings, "--objective.reward", scenario.parent / "reward_model")
     own = with_words(settings, "--objective.reward_device", "cpu")
@@ -276,7 +289,8 @@ def test_a_card_that_is_not_here_is_estimated_and_not_compared(settings: Setting
     assert found.machine == Machine(name, f"this machine has no {name}", None, None, None)
     assert {verdict(need.peak, found.machine.free) for need in found.needs} == {"not compared"}
     assert {time_range(need.seconds) for need in found.needs} == {"not known"}
-    assert found.warnings == ()
+    (warning,) = found.warnings
+    assert "trained in bfloat16" in warning
     assert from_dict(json.loads(json.dumps(found.as_dict()))) == found
     wide = estimate(with_words(settings, *words, "float32"))
     here = memory_of(with_words(settings, "--model.dtype", "float32"))

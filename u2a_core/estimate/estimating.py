@@ -262,6 +262,14 @@ def _warnings(settings: Settings, skeleton: Skeleton, device: torch.device) -> t
             f"What model.quantize {kind} needs is computed by the formats of bitsandbytes, and not "
             f"measured.{refused}"
         )
+    dtype = choose_dtype(settings.model.dtype, device)
+    if dtype.itemsize < 4 and settings.model.parameters != "lora":
+        found.append(
+            f"Weights trained in {str(dtype).removeprefix('torch.')} do not follow steps below "
+            f"{torch.finfo(dtype).eps / 4:.2%} of themselves: a small inner.learning_rate moves "
+            "few of them, and the run tells how many stood still. Set model.dtype float32, or "
+            "model.parameters lora, whose adapter is float32."
+        )
     context = context_of(skeleton.config)
     if context and settings.model.max_length > context:
         found.append(
