@@ -412,6 +412,20 @@ def test_spoiled_letters_are_counted_and_kept(tmp_path: Path):
     assert [row.reply for row in found.rows] == texts
 
 
+@pytest.mark.parametrize(("text", "odd"), [
+    ("Never.<|im_end|>", True), ("<|start_header_id|>user", True), ("[INST] Hi [/INST] No", True),
+    ("Never.</s>\n", True), ("<s>Never.", True), ("<start_of_turn>model", True),
+    ("an <s>old</s> price", False), ("a[INSTR] <|x|>", False), ("if a < b and b[0]: pass", False),
+])  # fmt: skip
+def test_marks_of_a_chat_template_are_counted_and_kept(tmp_path: Path, text: str, odd: bool):
+    found = report("negatives", lines(tmp_path / "x.jsonl", {"prompt": "Hi?", "response": text},
+                                      {"prompt": text, "response": "No."}))  # fmt: skip
+    assert (found.usable, found.odd) == (2, 2 * odd)
+    said = " ".join(reason.reason for reason in found.reasons)
+    assert ("holds marks of a chat template" in said) == odd
+    assert found.rows[0].reply == text.strip() or found.rows[0].reply == text
+
+
 def test_a_file_under_a_wrong_name_with_a_mark_and_odd_headers_is_told(tmp_path: Path):
     file = tmp_path / "x.json"
     file.write_bytes(b"\xef\xbb\xbf" + json.dumps({"PROMPT ": Q, "Response": BAD}).encode() * 1
