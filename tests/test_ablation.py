@@ -245,3 +245,43 @@ def test_arms_that_are_compared_with_none_leave_an_empty_table():
     table = ablation.differences(rows({("u2a", 0): [0.9, 0.8]}))
     assert table.empty and "metric" in table
     assert ablation.behind(table) == []
+
+
+def test_samples_that_are_left_out_are_in_no_arm(own: Path, u2a, tmp_path: Path):
+    negatives = own.parent / "data" / "negatives.jsonl"
+    lines = [json.loads(line) for line in negatives.read_text(encoding="utf-8").splitlines()]
+    lines[3]["prompt"] = "Tell me about my garden. " * 60  # no room for a reply
+    negatives.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    code, out, err = u2a(
+        "ablate", "--ablation.seeds", "1", "--ablation.ks", "39", *SHORT, "--json",
+        "--ablation.arms", "random_k,all,top_k", "--out", tmp_path / "a", config=own,
+    )  # fmt: skip
+    assert code == 0, err
+    assert json.loads(out)["negatives"] == 39
+    table = Run.open(tmp_path / "a").table("ablation").set_index("run")
+    assert table["k"].to_dict() == {"random_k-39-0": 39, "all-0": 39, "top_k-39-0": 39}
+    assert table.loc["random_k-39-0", "objective"] == table.loc["all-0", "objective"]
+
+
+def test_arms_that_begin_from_weights_that_collapsed_are_missing(u2a, tmp_path: Path):
+    code, out, err = u2a(
+        "ablate", "--ablation.seeds", "1", "--ablation.arms", "u2a,u2a_support,all", *SHORT,
+        "--inner.learning-rate", "1e8", "--out", tmp_path / "a", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    report = json.loads(out)
+    assert "u2a-0" in report["collapsed"]
+    assert report["original"]["objective"]["n"] == 1
+
+
+def test_gains_that_fail_end_an_ablation_with_their_reason(u2a, tmp_path: Path):
+    code, _, err = u2a(
+        "ablate", "--ablation.seeds", "1", "--ablation.arms", "all", *SHORT,
+        "--inner.learning-rate", "1e25", "--out", tmp_path / "a",
+    )  # fmt: skip
+    assert (code, "gains-0: A Hessian-vector product" in err) == (3, True)
+
+
+def test_the_arm_of_u2a_weighs_samples_whatever_rule_the_settings_have(finished: Run):
+    chosen = override(finished.settings(), ("--outer.rule", "top_k", "--outer.k", "8"))
+    assert _varied(finished, chosen, Arm("u2a-0", "u2a", 0, 0)).outer.rule == "weights"

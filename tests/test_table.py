@@ -318,3 +318,14 @@ def test_the_papers_figures_stand_beside_the_same_model_only():
     other = Settings.model_validate(raw | {"baseline": {"base": "x/Qwen"}})
     assert quoted(other) is None
     assert quoted(Settings()) is None
+
+
+def test_replies_that_were_cut_elsewhere_are_said_to_be(tmp_path: Path):
+    a, b, c = (
+        made(tmp_path, name, "unlearn", {"objective": {"max_new_tokens": longest}}, 0.1)
+        for name, longest in (("a", 12), ("b", 40), ("c", 40))
+    )
+    told, warning = table.drawn_alike(a, b)
+    assert told.endswith("the same for both.")
+    assert warning.startswith("A's replies end at 12 tokens and B's at 40")
+    assert table.drawn_alike(c, b)[1] == table.drawn_alike(None, b)[1] == ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from u2a_core.commands.arms import arm, execute_arms, processes
 from u2a_core.commands.work import Watch
 from u2a_core.curvature import implied_lam
 from u2a_core.data import load_negatives, write_records
+from u2a_core.errors import NumericalError
 from u2a_core.metrics import over_seeds
 from u2a_core.runs import Run
 from u2a_core.weights import random_k
@@ -32,33 +32,50 @@ def run_ablate(run: Run, settings: Settings, watch: Watch) -> dict[str, Any]:
     """`u2a ablate`: the arms in stages, since some begin from what others found; then tables."""
     watch.before = max((line.seconds for line in run.progress()), default=0.0)
     data = settings.data
-    negatives = load_negatives(data.negatives, columns=data.columns_of("negatives"))
-    planned = ablation.plan(settings, len(negatives))
-    run.write_table("plan", pd.DataFrame([dataclasses.asdict(a) for a in planned]))
+    n = len(load_negatives(data.negatives, columns=data.columns_of("negatives")))
     workers = processes(settings, settings.ablation.workers)
     failures: dict[str, str] = {}
     done: dict[str, Run] = {}
     notes: list[str] = []
-    for stage in _stages(planned):
-        for one in stage:
-            made = _run(run, settings, one)
+    planned = _planned(run, settings, n)
+    for stage in range(3):
+        for one in planned:
+            made = _run(run, settings, one) if _stage(one) == stage else None
             if made is not None:
                 done[one.name] = made
         failures |= execute_arms(done, watch, workers=workers, total=len(planned))
         run.write_table("failures", pd.DataFrame(failures.items(), columns=["name", "why"]))
+        if stage == 0:
+            n = _scored_samples(run, settings.seed, failures)
+            planned = _planned(run, settings, n)
     if "reward_filter" in settings.ablation.arms and not _scored(run, settings.seed):
         notes.append("The reward filter is left out: objective.reward names no reward.")
-    report = _report(run, settings, len(negatives), notes) | {"seconds": round(watch.seconds, 2)}
+    report = _report(run, settings, n, notes) | {"seconds": round(watch.seconds, 2)}
     run.write_report(report)
     return report
 
 
-def _stages(planned: list[Arm]) -> list[list[Arm]]:
+def _planned(run: Run, settings: Settings, n: int) -> list[Arm]:
+    """The arms over n samples, told in the table that pages read."""
+    planned = ablation.plan(settings, n)
+    run.write_table("plan", pd.DataFrame([dataclasses.asdict(a) for a in planned]))
+    return planned
+
+
+def _scored_samples(run: Run, seed: int, failures: dict[str, str]) -> int:
+    """How many negatives every arm has: those of the file that leave room for their reply.
+
+    Raises:
+        NumericalError: if gains could not be computed; no arm would have anything to stand on.
+    """
+    for name, why in failures.items():
+        raise NumericalError(f"{name}: {why}")
+    return len(ablation.gains_run(run, seed).table("gains"))
+
+
+def _stage(one: Arm) -> int:
     """Gains first; then all that needs no other run; then what begins from U2A's weights."""
-    rank: Callable[[Arm], int] = lambda a: (  # noqa: E731
-        0 if a.arm == "gains" else 2 if a.arm in _AFTER_U2A else 1
-    )
-    return [[a for a in planned if rank(a) == number] for number in range(3)]
+    return 0 if one.arm == "gains" else 2 if one.arm in _AFTER_U2A else 1
 
 
 def _run(run: Run, settings: Settings, one: Arm) -> Run | None:
@@ -82,8 +99,8 @@ def _run(run: Run, settings: Settings, one: Arm) -> Run | None:
 def _varied(run: Run, settings: Settings, one: Arm) -> Settings:
     """The settings of an arm that chooses its weights as it goes."""
     inner, outer = settings.inner, settings.outer
-    if one.arm in _RESELECTED:
-        outer = outer.model_copy(update={"rule": one.arm, "k": one.k})
+    rule = {"rule": one.arm, "k": one.k} if one.arm in _RESELECTED else {"rule": "weights"}
+    outer = outer.model_copy(update=rule)
     if one.arm == "step_size":
         outer = outer.model_copy(update={"step_size": outer.step_size * one.value})
     if one.arm == "sparsity":  # β/2·√n at uniform weights, as a share of the slopes' spread
@@ -97,7 +114,10 @@ def _varied(run: Run, settings: Settings, one: Arm) -> Settings:
 
 
 def _chosen(run: Run, settings: Settings, one: Arm) -> pd.Series | None:
-    """The weights of an arm that has them before it begins, by sample id; None without a reward."""
+    """The weights of an arm that has them before it begins, by sample id.
+
+    None without a reward, or where the weights that it begins from collapsed.
+    """
     gains = ablation.gains_run(run, one.seed).table("gains").set_index("id")
     if one.arm == "one_shot":
         return gains["gain"].nlargest(one.k).map(lambda _: 1.0)
@@ -110,10 +130,13 @@ def _chosen(run: Run, settings: Settings, one: Arm) -> pd.Series | None:
     if one.arm == "random_k":
         data = settings.data
         found = load_negatives(data.negatives, columns=data.columns_of("negatives"))
-        ids = [sample.id for sample in found.samples]
+        ids = [sample.id for sample in found.samples if sample.id in gains.index]
         drawn = random_k(len(ids), one.k, seed=one.seed).values.numpy() > 0
         return pd.Series(1.0, index=np.asarray(ids)[drawn])
-    weights = Run(run.path / "arms" / f"u2a-{one.seed}").table("weights").set_index("id")["weight"]
+    ours = Run(run.path / "arms" / f"u2a-{one.seed}")
+    if not ours.finished:  # it collapsed
+        return None
+    weights = ours.table("weights").set_index("id")["weight"]
     kept = weights[weights > 0]
     return kept ** (one.value if one.arm == "omega" else 0.0)
 
@@ -161,7 +184,7 @@ def _report(run: Run, settings: Settings, n: int, notes: list[str]) -> dict[str,
 
 def _original(run: Run, rows: pd.DataFrame) -> dict[str, Any]:
     """J and test reward of the original model, over the seeds."""
-    firsts = rows.drop_duplicates("seed")
+    firsts = rows[rows["objective"].notna()].drop_duplicates("seed")
     reports = [Run(run.path / "arms" / name).report() for name in firsts["run"]]
     found = {"objective": [r["objective"]["before"] for r in reports]}
     found["reward"] = [r["reward"]["before"]["mean"] for r in reports if r.get("reward")]

@@ -107,15 +107,21 @@ def rewards_table(reports: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
 
 def drawn_alike(a: Run | None, b: Run) -> tuple[str, str]:
     """How the replies were sampled, and a warning where A and B were not sampled alike."""
-    drawn = []
+    drawn, longest = [], []
     for run in (b, a):
         if run is not None:
             settings = run.settings()
             drawn.append((settings.objective.temperature, settings.seed))
+            longest.append(settings.objective.max_new_tokens)
     told = f"Sampled at temperature {drawn[0][0]:g} with seed {drawn[0][1]}"
+    cut = ""
+    if len(set(longest)) > 1:
+        cut = f"A's replies end at {longest[1]} tokens and B's at {longest[0]}"
     if len(set(drawn)) == 1:
-        return f"{told}, the same for both.", ""
+        part = f"{cut}, so part of the difference is their length's." if cut else ""
+        return f"{told}, the same for both.", part
+    also = f" {cut}." if cut else ""
     return f"{told} (B).", (
         f"A was sampled at temperature {drawn[1][0]:g} with seed {drawn[1][1]}, so part of the "
-        "difference is the draw's."
+        f"difference is the draw's.{also}"
     )
