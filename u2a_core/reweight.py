@@ -230,7 +230,7 @@ def mirror_descent(
 def reselect(
     scorer: Scorer, outer: OuterSettings, *, seed: int
 ) -> Callable[[UnlearnState], Choice]:
-    """Uniform weights over k samples, chosen anew each round by the gains summed so far.
+    """Uniform weights over k samples, chosen anew each round by the gains (β = 0) summed so far.
 
     The ablation's Top-K and Bottom-K (`outer.rule`): what mirror descent's weights are worth
     beyond a choice of samples.
@@ -239,8 +239,9 @@ def reselect(
     def choose(state: UnlearnState) -> Choice:
         first = state.step == 0
         report = scorer(state.weights, seed=step_seed(seed, state.step), check=first)
-        total = accumulated_gains([*state.gain_path, report.gains])
-        ranked = total if outer.rule == "top_k" else -total
+        # slopes: the sparsity term of gains charges those that were not chosen before
+        total = torch.stack([*state.slope_path, report.slopes]).double().sum(0)
+        ranked = -total if outer.rule == "top_k" else total
         return Choice(report.objective, top_k(ranked, outer.k), report)
 
     return choose
