@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from u2a_core import figures
-from u2a_core.figures.labels import Mark, label_places
+from u2a_core.figures.labels import Mark, highest, label_places
 from u2a_core.figures.style import HELPS, HURTS, identity
 
 GAINS = pd.DataFrame(
@@ -206,6 +206,22 @@ def test_names_of_marks_cover_no_other_and_the_last_without_room_are_left_out():
     assert "" in found[2:]
     placed = [place for place in found[2:] if place]
     assert len(placed) == len(set(placed))
+
+
+def test_a_method_without_room_for_its_name_has_it_in_the_legend():
+    reward = {"reward": {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 9}}
+    rows = [
+        {"method": f"NPO + U2A ({i})", "metrics": reward, "ledger": {"tokens": cost}}
+        for i, cost in enumerate((1, 100, 100, 100, 100, 100, 100, 100, 100))
+    ]
+    drawn = figures.cost_against_reward(rows, "light").data
+    assert all(trace.showlegend != bool(trace.text[0]) for trace in drawn)
+    assert {trace.showlegend for trace in drawn} == {True, False}
+
+
+def test_equally_good_ones_are_named_together():
+    assert highest([("GA", 0.4801), ("NPO", 0.4799), ("DPO", 0.1)]) == "GA and NPO +0.480"
+    assert highest([("GA", 0.4), ("NPO", 0.4), ("DPO", 0.4)]) == "3 alike +0.400"
 
 
 def cost_rows(**ledger: float) -> list[dict]:
