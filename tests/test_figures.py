@@ -7,6 +7,7 @@ import pytest
 from u2a_core import figures
 from u2a_core.figures.labels import Mark, highest, label_places
 from u2a_core.figures.style import HELPS, HURTS, identity
+from u2a_core.table import rewards_table
 
 GAINS = pd.DataFrame(
     {
@@ -139,6 +140,17 @@ def test_rewards_are_markers_with_their_intervals():
     assert first.error_x.array[0] == pytest.approx(0.2)
     assert first.error_x.arrayminus[0] == pytest.approx(0.1)
     assert "npo-u2a +0.500 [+0.400, +0.700]" in figure.layout.title.text
+
+
+def test_a_runs_mark_is_that_of_its_method_whatever_the_run_is_called():
+    reward = {side: {"mean": 0.5, "low": 0.4, "high": 0.7, "n": 9} for side in ("before", "after")}
+    reports = {
+        "mine": {"command": "reweight", "method": "npo", "reward": reward},
+        "npo-like": {"command": "unlearn", "method": "ga", "reward": reward},
+    }
+    drawn = figures.rewards(rewards_table(reports), "light").data
+    marks = {trace.y[0]: trace.marker.symbol for trace in drawn}
+    assert (marks["mine"], marks["npo-like"]) == ("diamond", "triangle-up-open")
 
 
 def test_a_method_looks_the_same_everywhere_and_ours_is_solid():

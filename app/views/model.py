@@ -17,8 +17,8 @@ WAYS = {
 TRAINED = {
     "full": "all weights", "last_n": "the last layers", "lora": "a LoRA adapter beside the weights"
 }  # fmt: skip
+# settings of J that a reward model may need declared
 READING = ("reward_template", "reward_logit", "reward_device")
-"""Settings of J that a reward model may need declared."""
 
 _SAVED = "_model_saved"
 

@@ -246,17 +246,22 @@ def cost_against_reward(
             hovertemplate=f"{label}<br>{name} %{{x:,.0f}}, reward %{{y:+.3f}}<extra></extra>",
         )  # fmt: skip
     _room(figure, [float(row["ledger"][cost]) for row in drawn])
+    _original_line(figure, rows, mode)
+    return figure.update_layout(
+        title_text=_best(rows, drawn, cost), showlegend=True, margin_t=48,
+        height=420 + 22 * sum(not place for place in places),  # the legend is below
+        legend={"y": -0.2, "yanchor": "top"},
+    )  # fmt: skip
+
+
+def _best(rows: Sequence[dict[str, Any]], drawn: Sequence[dict[str, Any]], cost: str) -> str:
+    """Which method has the highest reward, among how many."""
     rewarded = [
         r for r in rows if "reward" in r["metrics"] and not r["method"].startswith("Original")
     ]
     some = "" if len(drawn) >= len(rewarded) else f" of the {len(drawn)} with known {cost}"
-    best = highest([(literal(r["method"]), r["metrics"]["reward"]["mean"]) for r in drawn])
-    _original_line(figure, rows, mode)
-    return figure.update_layout(
-        title_text=f"Highest reward{some}: {best}", showlegend=True, margin_t=48,
-        height=420 + 22 * sum(not place for place in places),  # the legend is below
-        legend={"y": -0.2, "yanchor": "top"},
-    )  # fmt: skip
+    best = highest([(literal(r["method"]), float(r["metrics"]["reward"]["mean"])) for r in drawn])
+    return f"Highest reward{some}: {best}"
 
 
 def _mark(row: dict[str, Any], cost: str) -> Mark:

@@ -29,7 +29,8 @@ def impact_curves(curves: pd.DataFrame, mode: Mode, *, selected: str | None = No
     alone = selected is not None and curves["id"].nunique() == 1
     wide = curves.pivot_table(index="omega", columns="id", values="measured")
     if alone:
-        figure.update_layout(title_text=_ending(curves))
+        # a narrow panel has no room for more
+        figure.update_layout(title_text=_ending(curves), xaxis_title_text="weight ω")
     elif wide.shape[1] > _MOST_CURVES:
         _band(figure, wide, mode)
     else:

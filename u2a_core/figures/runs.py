@@ -117,7 +117,8 @@ def rewards(rows: pd.DataFrame, mode: Mode) -> go.Figure:
     """Mean reward of each model with its 95 % interval.
 
     Args:
-        rows: name, mean, low, high, n; without low and high where one prompt has no interval.
+        rows: name, mean, low, high, n; without low and high where one prompt has no interval; look
+            names the method where the name does not.
         mode: light or dark.
     """
     best = rows.sort_values("mean").to_dict("records")[-1]
@@ -132,7 +133,7 @@ def rewards(rows: pd.DataFrame, mode: Mode) -> go.Figure:
         height=max(220, 110 + 32 * len(rows)),
     ).update_layout(margin_t=40)
     for row in rows.to_dict("records"):
-        symbol, colour, _ = identity(str(row["name"]), mode)
+        symbol, colour, _ = identity(str(row.get("look", row["name"])), mode)
         bounds = _bounds(row)
         told = f"95 % {bounds}" if bounds else "no interval"
         figure.add_scatter(
