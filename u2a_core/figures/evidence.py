@@ -283,6 +283,8 @@ def _original_line(figure: go.Figure, rows: Sequence[dict[str, Any]], mode: Mode
         if row["method"].startswith("Original") and "reward" in row["metrics"]:
             mean = row["metrics"]["reward"]["mean"]
             line = {"dash": "dash", "width": 1.5, "color": METHODS[mode][""]}
-            figure.add_hline(y=mean, line=line)
             told = f"{literal(row['method'].replace('Original', 'original model'))} {mean:+.3f}"
-            figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name=told)
+            figure.add_scatter(
+                x=figure.layout.xaxis.range, y=[mean, mean], mode="lines", line=line, name=told,
+                hoverinfo="skip",
+            )  # fmt: skip

@@ -167,9 +167,9 @@ def _ending(curve: pd.DataFrame) -> str:
     """How far one sample's curve holds."""
     good = curve[curve["converged"].astype(bool)]
     if good.empty:
-        return "No weight of the grid lies within this curve's validity limit"
-    held = "valid up to" if len(good) < len(curve) else "valid over the whole grid, up to"
-    return f"Impact curve, {held} ω = {good['omega'].max():.2g}"
+        return "Valid at no weight of the grid"
+    held = "Valid up to" if len(good) < len(curve) else "Valid over the grid, up to"
+    return f"{held} ω = {good['omega'].max():.2g}"
 
 
 def _validity(curves: pd.DataFrame) -> str:
