@@ -17,7 +17,7 @@ PAGES = {
 HIDDEN = {"sample": ("Sample", "")}
 # Streamlit's own captions and chosen segments are fainter than 4.5 : 1; and in a narrow window it
 # cuts the names of runs and the labels of switches; a link in focus looks like the chosen page;
-# in a narrow window a chart's buttons lie over its title
+# in a narrow window a chart's buttons lie over its title: they come with the mouse, or a tap
 STYLE = """
 [data-testid=stMainBlockContainer]{padding-top:4rem}
 [data-testid=stCaptionContainer]{opacity:1}
@@ -27,7 +27,7 @@ STYLE = """
 [data-testid=stPageLink] p,[data-testid=stCheckbox] p{white-space:normal!important}
 [data-testid=stPageLink] p,[data-testid=stPageLink] a{overflow-wrap:anywhere;white-space:normal}
 [data-testid=stPageLink] a:focus-visible{outline:2px solid currentColor!important}
-@media (max-width:1100px) and (hover:hover){
+@media (max-width:1100px){
 .js-plotly-plot .modebar{opacity:0}
 .js-plotly-plot:hover .modebar,.js-plotly-plot:focus-within .modebar{opacity:1}}
 """

@@ -17,7 +17,7 @@ from u2a_core.runs.files import read_json, write_json
 MASK = "hidden: open the sample to read it"
 _UNKEPT = "_blurred_here"
 STYLE = """
-.u2a-text{white-space:pre-wrap;overflow-wrap:anywhere}
+.u2a-text{white-space:pre-wrap;overflow-wrap:anywhere;max-height:28rem;overflow-y:auto}
 .u2a-blur{filter:blur(7px);cursor:pointer;user-select:none}
 .u2a-blur:focus,.u2a-blur:focus-within{filter:none;cursor:auto;user-select:text;outline:none}
 .st-key-top_slider [data-testid=stSliderThumbValue]{display:none!important}

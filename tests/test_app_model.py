@@ -350,3 +350,19 @@ def test_nothing_is_called_complete_before_the_check_has_found_it_so(
         assert not app.exception
         assert told in words(app), state
         assert ("nothing is missing" in words(app)) == (state == "done")
+
+
+def test_where_to_go_next_is_there_on_a_later_visit(folder: Path):
+    checked(folder, own(folder, path=str(demo_assets() / "model")))
+    assert "nothing is missing" in words(opened("model"))
+
+
+def test_how_a_reward_model_reads_is_set_on_the_page(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    own(folder, path=str(demo_assets() / "model"))
+    monkeypatch.setattr(Check, "start", lambda check, env: None)
+    app = opened("model")
+    next(t for t in app.text_input if t.label == "Reward template").input("pair")
+    next(n for n in app.number_input if n.label == "Logit of the reward").set_value(1)
+    next(b for b in app.button if b.label == "Check and save").click().run()
+    saved = load_settings(folder / ".draft.yaml").objective
+    assert (saved.reward_template, saved.reward_logit) == ("pair", 1)

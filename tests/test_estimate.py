@@ -25,6 +25,7 @@ from u2a_core.errors import (
     MemoryShortageError,
     ModelError,
     TokenError,
+    U2AError,
 )
 from u2a_core.estimate import from_dict, size, time_range, verdict
 from u2a_core.estimate import machine as machine_module
@@ -36,6 +37,7 @@ from u2a_core.estimate.trace import Passes, Shape
 from u2a_core.estimate.workload import Rows, read_workload
 from u2a_core.models import load_policy, save_policy
 from u2a_core.models.loading import load_failed, load_tokenizer
+from u2a_core.models.rewards import check_reward
 from u2a_core.models.skeleton import policy_skeleton, reward_skeleton
 from u2a_core.runs import Run
 
@@ -331,6 +333,26 @@ def test_a_reward_model_without_a_pad_token_is_estimated(
         for path in (scenario.parent / "reward_model", folder)
     )
     assert without == with_pad
+
+
+def test_a_reward_that_cannot_be_asked_is_refused_before_a_job_is(
+    scenario: Path, settings: Settings, tmp_path: Path
+):
+    folder = shutil.copytree(scenario.parent / "reward_model", tmp_path / "reward")
+    config = json.loads((folder / "config.json").read_text())
+    labels = {str(i): f"LABEL_{i}" for i in range(3)}
+    (folder / "config.json").write_text(json.dumps(config | {"id2label": labels}))
+    file = tmp_path / "mine.py"
+    file.write_text("raise SystemExit\ndef good(prompts, replies): return [1.0 for _ in replies]")
+    for spec, told in (
+        (f"{folder}", "one or two logits; got 3"),
+        (f"{file}", "name the function, too"),
+        (f"{file}:other", "has no 'other'"),
+        (f"{tmp_path}/gone.py:good", "FileNotFoundError"),
+    ):
+        with pytest.raises(U2AError, match=told):
+            estimate(override(settings, ["--objective.reward", spec]))
+    check_reward(f"{file}:good", settings.model, settings.objective)  # which does not run the file
 
 
 def test_a_card_is_offered_what_helps_there(scenario: Path, settings: Settings):

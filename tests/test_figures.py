@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from u2a_core import figures
-from u2a_core.figures.labels import Mark, label_places
+from u2a_core.figures.labels import Mark, highest, label_places
 from u2a_core.figures.style import HELPS, HURTS, identity
+from u2a_core.table import rewards_table
 
 GAINS = pd.DataFrame(
     {
@@ -141,6 +142,17 @@ def test_rewards_are_markers_with_their_intervals():
     assert "npo-u2a +0.500 [+0.400, +0.700]" in figure.layout.title.text
 
 
+def test_a_runs_mark_is_that_of_its_method_whatever_the_run_is_called():
+    reward = {side: {"mean": 0.5, "low": 0.4, "high": 0.7, "n": 9} for side in ("before", "after")}
+    reports = {
+        "mine": {"command": "reweight", "method": "npo", "reward": reward},
+        "npo-like": {"command": "unlearn", "method": "ga", "reward": reward},
+    }
+    drawn = figures.rewards(rewards_table(reports), "light").data
+    marks = {trace.y[0]: trace.marker.symbol for trace in drawn}
+    assert (marks["mine"], marks["npo-like"]) == ("diamond", "triangle-up-open")
+
+
 def test_a_method_looks_the_same_everywhere_and_ours_is_solid():
     ours, theirs = identity("u2a-npo-0417", "light"), identity("demo-npo-uniform", "light")
     assert ours[1] == theirs[1]
@@ -206,6 +218,22 @@ def test_names_of_marks_cover_no_other_and_the_last_without_room_are_left_out():
     assert "" in found[2:]
     placed = [place for place in found[2:] if place]
     assert len(placed) == len(set(placed))
+
+
+def test_a_method_without_room_for_its_name_has_it_in_the_legend():
+    reward = {"reward": {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 9}}
+    rows = [
+        {"method": f"NPO + U2A ({i})", "metrics": reward, "ledger": {"tokens": cost}}
+        for i, cost in enumerate((1, 100, 100, 100, 100, 100, 100, 100, 100))
+    ]
+    drawn = figures.cost_against_reward(rows, "light").data
+    assert all(trace.showlegend != bool(trace.text[0]) for trace in drawn)
+    assert {trace.showlegend for trace in drawn} == {True, False}
+
+
+def test_equally_good_ones_are_named_together():
+    assert highest([("GA", 0.4801), ("NPO", 0.4799), ("DPO", 0.1)]) == "GA and NPO +0.480"
+    assert highest([("GA", 0.4), ("NPO", 0.4), ("DPO", 0.4)]) == "3 alike +0.400"
 
 
 def cost_rows(**ledger: float) -> list[dict]:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from u2a_core import experiment as experiments
 from u2a_core.alignment import disagreement, reward_agreement
+from u2a_core.commands.work import _described
 from u2a_core.config import ModelSettings, ObjectiveSettings, Settings, load_settings, override
 from u2a_core.errors import ConfigError, ModelError
 from u2a_core.judges import Question, load_judge
@@ -291,7 +292,7 @@ def test_a_report_holds_the_agreement_and_its_warning(scenario: Path, tmp_path: 
     settings = override(load_settings(scenario), ["--objective.reward", reversed_reward])
     assert raw["objective"]["reward"] != reversed_reward
     loaded = experiments.load_experiment(settings)
-    facts = json.loads(json.dumps(experiments.describe(loaded)))
+    facts = json.loads(json.dumps(_described(loaded)))
     assert facts["reward_agreement"]["n"] == 12
     low = facts["reward_agreement"]["mean"] < 0.6
     assert bool(loaded.warnings) == low

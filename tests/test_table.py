@@ -114,8 +114,11 @@ def test_originals_of_other_prompts_are_rows_of_their_own(tmp_path: Path):
     assert found == ["Original (a)", "Original (b)", "NPO", "NPO + U2A"]
     assert table.differences(runs) == []  # other prompts: no pair of them is comparable
     drawn = figures.cost_against_reward(table.as_json(table.rows(runs))["rows"], "light")
-    told = [line.text for line in drawn.layout.annotations]
-    assert told == ["original model (a)", "original model (b)"]
+    told = [trace.name for trace in drawn.data if trace.mode == "lines"]
+    assert [name.rpartition(" ")[0] for name in told] == [
+        "original model (a)",
+        "original model (b)",
+    ]
 
 
 def test_one_prompt_has_no_interval_and_is_shown_by_its_mean(tmp_path: Path):
@@ -251,7 +254,7 @@ def test_the_cost_picture_has_a_mark_for_every_method_with_a_cost(runs: list[Run
     picture = figures.cost_against_reward(rows, "light")
     marks = [trace.hovertemplate for trace in picture.data if trace.hovertemplate]
     assert {text.split("<br>")[0] for text in marks} == {"NPO", "NPO + U2A", "DPO"}
-    assert picture.layout.title.text == "Highest reward: NPO + U2A, +0.500"
+    assert picture.layout.title.text == "Highest reward: NPO + U2A +0.500"
 
 
 def pairs(count: int = 60, replies: int = 5) -> list[PreferencePair]:

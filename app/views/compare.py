@@ -165,7 +165,7 @@ def _rewards(reports: dict[str, dict[str, Any]], runs: int) -> None:
     if len(found) > MOST_DRAWN:
         st.caption(f"The best {MOST_DRAWN} of {len(found)}; the table holds all.")
     with st.expander("Table with intervals, CSV"):
-        _rewards_table(found.rename(columns=COLUMNS))
+        _rewards_table(found.drop(columns="look").rename(columns=COLUMNS))
 
 
 def _rewards_table(shown: pd.DataFrame) -> None:

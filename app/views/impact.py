@@ -49,6 +49,10 @@ def page() -> None:
     linked(name)
     if run.finished:
         _agreement(run, name)
+        st.page_link(
+            "views/unlearn.py", label="Next: unlearn with weights",
+            icon=":material/arrow_forward:",
+        )  # fmt: skip
 
 
 def _recompute() -> None:

@@ -17,6 +17,8 @@ WAYS = {
 TRAINED = {
     "full": "all weights", "last_n": "the last layers", "lora": "a LoRA adapter beside the weights"
 }  # fmt: skip
+# settings of J that a reward model may need declared
+READING = ("reward_template", "reward_logit", "reward_device")
 
 _SAVED = "_model_saved"
 
@@ -82,9 +84,15 @@ def _own() -> None:
             help="function(prompts, replies) returns a score for each reply, higher = better. "
             "Where J compares preference pairs alone, it only measures the comparison afterwards",
         )
+        with st.expander("How a reward model reads, and where"):
+            others = tuple({*type(draft.objective).model_fields} - {*READING})
+            read = forms.section_form(draft.objective, key="own_objective", leave_out=others)
         if st.form_submit_button("Check and save", type="primary"):
-            _save(draft, {**model, "path": path.strip()}, str(way), reward.strip())
-    if st.session_state.get(_SAVED):  # also once the check has ended, which runs the page again
+            raw = draft.model_dump(mode="json") | {"model": {**model, "path": path.strip()}}
+            raw["objective"] |= read
+            _save(raw, str(way), reward.strip())
+    # also once the check has ended, which runs the page again; and on a later visit
+    if st.session_state.get(_SAVED) or estimate_view.state(draft) == "done":
         _saved(project.draft())
 
 
@@ -105,9 +113,8 @@ def _way(draft: Settings) -> str:
     return "function" if ":" in reward else "model"
 
 
-def _save(draft: Settings, model: dict[str, Any], way: str, reward: str) -> None:
+def _save(raw: dict[str, Any], way: str, reward: str) -> None:
     """Keeps the project's settings, or says what is missing; nothing typed is lost."""
-    raw = draft.model_dump(mode="json") | {"model": model}
     raw["objective"]["kind"] = "preference" if way == "pairs" else "sampled_reward"
     raw["objective"]["reward"] = "" if way == "pairs" else reward
     raw["evaluation"]["reward"] = reward if way == "pairs" else ""
@@ -126,8 +133,8 @@ def _apply(change: Suggestion) -> None:
     for name, value in change.changes.items():
         section, field = name.split(".")
         raw[section][field] = value
-        if section == "model":
-            st.session_state[f"own_model_{field}"] = value
+        if section == "model" or field in READING:
+            st.session_state[f"own_{section}_{field}"] = value
     try:
         estimate_view.begin(project.write_draft(raw))
     except U2AError as error:

@@ -77,7 +77,8 @@ def _outcome(run: Run, name: str) -> None:
     report = run.report()
     reward = (report.get("reward") or {}).get("difference")
     if reward:
-        st.success(
+        rose = reward["low"] is not None and reward["low"] > 0
+        (st.success if rose else st.info)(
             f"Reward on the test prompts changed by {reward['mean']:+.3f} "
             f"{table.bounds(reward)} (95 %, n = {reward['n']} prompts)."
         )

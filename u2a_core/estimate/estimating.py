@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from u2a_core.config import ModelSettings, Settings, override, there
+from u2a_core.config import ModelSettings, Settings, override
 from u2a_core.errors import ConfigError, U2AError
 from u2a_core.estimate.duration import seconds
 from u2a_core.estimate.machine import Rates, machine, measured_rates, process_bytes
@@ -25,6 +24,7 @@ from u2a_core.models.policy import (
     planned_device,
     use_threads,
 )
+from u2a_core.models.rewards import check_reward, is_function
 from u2a_core.models.skeleton import Skeleton, policy_skeleton, reward_skeleton
 from u2a_core.models.templates import chat_tokenizer
 
@@ -51,6 +51,8 @@ def estimate(settings: Settings) -> Estimate:
     longest = length_limit(settings.model, context)
     work = read_workload(settings, tokenizer, longest, context)
     device = planned_device(settings.model.device)
+    if spec := settings.objective.reward or settings.evaluation.reward:
+        check_reward(spec, settings.model, settings.objective)
     reward = skeletons.reward(settings)
     apart = _apart(settings, reward)
     memory = Memory(settings, policy, reward, work, 0, device.type, apart.type if apart else "")
@@ -139,7 +141,7 @@ class _Skeletons:
     def reward(self, settings: Settings) -> Passes | None:
         """Of the reward model that J or the comparison asks; None for a function."""
         spec = settings.objective.reward or settings.evaluation.reward
-        if not spec or (":" in spec and not there(Path(spec))):
+        if not spec or is_function(spec):
             return None
         device = settings.objective.reward_device or settings.model.device
         key = (spec, settings.model.model_copy(update={"device": device}))

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from u2a_core.figures.labels import Mark, label_places
+from u2a_core.figures.labels import Mark, highest, label_places
 from u2a_core.figures.style import HELPS, HURTS, METHODS, Mode, faded, frame, identity, literal
 
 ARMS = {
@@ -226,13 +226,17 @@ def cost_against_reward(
     figure = frame(mode, title="No method with a known cost yet", x=name, y="reward ↑", height=420)
     if not drawn:
         return figure
-    for row in drawn:
+    places = label_places([_mark(row, cost) for row in drawn])
+    for row, place in zip(drawn, places, strict=True):
         found, label = row["metrics"]["reward"], literal(row["method"])
         method = row["method"].partition(" (")[0]  # without the folder of its first run
         symbol, colour, _ = identity(method.replace(" + ", "-").replace(",", "-"), mode)
         known = found["low"] is not None
         figure.add_scatter(
-            x=[row["ledger"][cost]], y=[found["mean"]], mode="markers", showlegend=False,
+            x=[row["ledger"][cost]], y=[found["mean"]], mode="markers+text", cliponaxis=False,
+            name=label, showlegend=not place,  # a name without room stands in the legend
+            text=[f"\u00a0\u00a0{label}\u00a0\u00a0" if place else ""],
+            textposition=place or None, textfont_color=colour,  # whose name it is
             marker={"color": colour, "symbol": symbol, "size": 12},
             error_y={
                 "array": [found["high"] - found["mean"] if known else 0],
@@ -241,18 +245,23 @@ def cost_against_reward(
             },
             hovertemplate=f"{label}<br>{name} %{{x:,.0f}}, reward %{{y:+.3f}}<extra></extra>",
         )  # fmt: skip
-    _names(figure, drawn, cost)
+    _room(figure, [float(row["ledger"][cost]) for row in drawn])
+    _original_line(figure, rows, mode)
+    return figure.update_layout(
+        title_text=_best(rows, drawn, cost), showlegend=True, margin_t=48,
+        height=420 + 22 * sum(not place for place in places),  # the legend is below
+        legend={"y": -0.2, "yanchor": "top"},
+    )  # fmt: skip
+
+
+def _best(rows: Sequence[dict[str, Any]], drawn: Sequence[dict[str, Any]], cost: str) -> str:
+    """Which method has the highest reward, among how many."""
     rewarded = [
         r for r in rows if "reward" in r["metrics"] and not r["method"].startswith("Original")
     ]
     some = "" if len(drawn) >= len(rewarded) else f" of the {len(drawn)} with known {cost}"
-    best = max(drawn, key=lambda row: row["metrics"]["reward"]["mean"])
-    _original_line(figure, rows, mode)
-    return figure.update_layout(
-        title_text=f"Highest reward{some}: {literal(best['method'])}, "
-        f"{best['metrics']['reward']['mean']:+.3f}",
-        margin_t=48,
-    )
+    best = highest([(literal(r["method"]), float(r["metrics"]["reward"]["mean"])) for r in drawn])
+    return f"Highest reward{some}: {best}"
 
 
 def _mark(row: dict[str, Any], cost: str) -> Mark:
@@ -262,26 +271,20 @@ def _mark(row: dict[str, Any], cost: str) -> Mark:
     return Mark(float(row["ledger"][cost]), mean, low, high, str(row["method"]))
 
 
-def _names(figure: go.Figure, drawn: Sequence[dict[str, Any]], cost: str) -> None:
-    """The methods' names where there is room, and the room."""
-    for row, place in zip(drawn, label_places([_mark(r, cost) for r in drawn]), strict=True):
-        if place:
-            figure.add_scatter(
-                x=[row["ledger"][cost]], y=[row["metrics"]["reward"]["mean"]], mode="text",
-                text=["\u00a0\u00a0" + literal(row["method"]) + "\u00a0\u00a0"],
-                textposition=place, cliponaxis=False, showlegend=False, hoverinfo="skip",
-            )  # fmt: skip
-    costs = [row["ledger"][cost] for row in drawn]
+def _room(figure: go.Figure, costs: Sequence[float]) -> None:
+    """Room for names beside the outermost marks."""
     room = 0.15 * ((max(costs) - min(costs)) or max(costs))
     figure.update_xaxes(range=[max(0, min(costs) - room), max(costs) + room])
 
 
 def _original_line(figure: go.Figure, rows: Sequence[dict[str, Any]], mode: Mode) -> None:
-    """The reward before anything is unlearned."""
+    """The reward before anything is unlearned; named in the legend, where it covers no mark."""
     for row in rows:
         if row["method"].startswith("Original") and "reward" in row["metrics"]:
-            figure.add_hline(
-                y=row["metrics"]["reward"]["mean"], line_dash="dash", line_width=1.5,
-                line_color=METHODS[mode][""], annotation_position="bottom right",
-                annotation_text=literal(row["method"].replace("Original", "original model")),
+            mean = row["metrics"]["reward"]["mean"]
+            line = {"dash": "dash", "width": 1.5, "color": METHODS[mode][""]}
+            told = f"{literal(row['method'].replace('Original', 'original model'))} {mean:+.3f}"
+            figure.add_scatter(
+                x=figure.layout.xaxis.range, y=[mean, mean], mode="lines", line=line, name=told,
+                hoverinfo="skip",
             )  # fmt: skip

@@ -29,7 +29,8 @@ def impact_curves(curves: pd.DataFrame, mode: Mode, *, selected: str | None = No
     alone = selected is not None and curves["id"].nunique() == 1
     wide = curves.pivot_table(index="omega", columns="id", values="measured")
     if alone:
-        figure.update_layout(title_text=_ending(curves))
+        # a narrow panel has no room for more
+        figure.update_layout(title_text=_ending(curves), xaxis_title_text="weight ω")
     elif wide.shape[1] > _MOST_CURVES:
         _band(figure, wide, mode)
     else:
@@ -166,9 +167,9 @@ def _ending(curve: pd.DataFrame) -> str:
     """How far one sample's curve holds."""
     good = curve[curve["converged"].astype(bool)]
     if good.empty:
-        return "No weight of the grid lies within this curve's validity limit"
-    held = "valid up to" if len(good) < len(curve) else "valid over the whole grid, up to"
-    return f"Impact curve, {held} ω = {good['omega'].max():.2g}"
+        return "Valid at no weight of the grid"
+    held = "Valid up to" if len(good) < len(curve) else "Valid over the grid, up to"
+    return f"{held} ω = {good['omega'].max():.2g}"
 
 
 def _validity(curves: pd.DataFrame) -> str:

@@ -72,3 +72,10 @@ def _scaled(marks: Sequence[Mark]) -> list[Mark]:
         return (value - min(ys)) / tall
 
     return [Mark((m.x - min(xs)) / wide, up(m.y), up(m.low), up(m.high), m.name) for m in marks]
+
+
+def highest(means: Sequence[tuple[str, float]]) -> str:
+    """Whose mean is the highest, to the three digits that are told; of more than two, how many."""
+    top = f"{max(mean for _, mean in means):+.3f}"
+    names = [name for name, mean in means if f"{mean:+.3f}" == top]
+    return f"{' and '.join(names) if len(names) < 3 else f'{len(names)} alike'} {top}"

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from u2a_core.figures.labels import highest
 from u2a_core.figures.style import HELPS, HURTS, METHODS, Mode, faded, frame, identity, literal
 
 _TWO_LINES = 92
@@ -116,19 +117,23 @@ def rewards(rows: pd.DataFrame, mode: Mode) -> go.Figure:
     """Mean reward of each model with its 95 % interval.
 
     Args:
-        rows: name, mean, low, high, n; without low and high where one prompt has no interval.
+        rows: name, mean, low, high, n; without low and high where one prompt has no interval; look
+            names the method where the name does not.
         mode: light or dark.
     """
     best = rows.sort_values("mean").to_dict("records")[-1]
+    means = [(literal(str(n)), float(m)) for n, m in zip(rows["name"], rows["mean"], strict=True)]
+    told = highest(means)
+    bounds = _bounds(best) if literal(str(best["name"])) in told else ""
     figure = frame(
         mode,
-        title=f"Highest: {literal(str(best['name']))} {best['mean']:+.3f} {_bounds(best)}".strip(),
+        title=f"Highest: {told} {bounds}".strip(),
         x="reward ↑ (mean, 95 % interval)",
         y="",
         height=max(220, 110 + 32 * len(rows)),
     ).update_layout(margin_t=40)
     for row in rows.to_dict("records"):
-        symbol, colour, _ = identity(str(row["name"]), mode)
+        symbol, colour, _ = identity(str(row.get("look", row["name"])), mode)
         bounds = _bounds(row)
         told = f"95 % {bounds}" if bounds else "no interval"
         figure.add_scatter(

@@ -14,13 +14,14 @@ from typing import Any
 
 from u2a_core.config import ModelSettings, ObjectiveSettings, there
 from u2a_core.errors import ConfigError, ModelError, U2AError
-from u2a_core.models.scorer import RewardModel
+from u2a_core.models.scorer import RewardModel, check_scorer
 from u2a_core.types import Prompt, Reward, prompt_text
 
 _EXPECTED = {
     "reward": "take (prompts, replies), two sequences of texts, and return a number for each reply"
 }
 """What is asked of a user's function when it is called."""
+_NAME_IT = "Give module:function of an installed module, or file.py:function."
 
 
 def load_reward(
@@ -42,12 +43,52 @@ def load_reward(
             "module:function (prompts, replies → scores); or set objective.kind to preference and "
             "data.preferences to pairs (prompt, chosen, rejected)."
         )
-    if ":" in spec and not there(Path(spec)):
+    if is_function(spec):
         return _reward_function(spec)
     found = objective or ObjectiveSettings()
     return _reward_model(
         spec, settings, found.reward_template, found.reward_logit, found.reward_device
     )
+
+
+def check_reward(spec: str, settings: ModelSettings, objective: ObjectiveSettings) -> None:
+    """Whether a reward can be asked, as far as that is known without its weights or its code.
+
+    Raises:
+        ConfigError: if its template or logit is none, or a file is named without its function.
+        ModelError: if a file has no such function, or a classifier needs more declared.
+    """
+    if is_function(spec):
+        _check_file(spec)
+        return
+    template, logit = objective.reward_template, objective.reward_logit
+    check_scorer(spec, settings, template=template, logit=logit)
+
+
+def is_function(spec: str) -> bool:
+    """Whether a reward is a function, not a classifier.
+
+    Raises:
+        ConfigError: if it is a file of Python alone.
+    """
+    if spec.endswith(".py"):
+        raise ConfigError(
+            f"objective.reward must name the function, too; got {spec!r}. Give file.py:function."
+        )
+    return ":" in spec and not there(Path(spec))
+
+
+def _check_file(spec: str) -> None:
+    """The function's name is looked for in its file, which is not run."""
+    file, _, name = spec.rpartition(":")
+    if not file.endswith(".py"):
+        return
+    with _users_code(f"The reward {spec!r} must be a function that can be imported"):
+        if not there(Path(file)):
+            raise FileNotFoundError(file)
+        code = compile(Path(file).read_bytes(), file, "exec")
+        if name not in code.co_names and ("*",) not in code.co_consts:  # from … import *
+            raise AttributeError(f"{Path(file).name} has no {name!r}")
 
 
 @lru_cache(maxsize=2)
@@ -86,25 +127,29 @@ def load_function(spec: str, role: str) -> Callable[..., Any]:
         raise ModelError(f"The {role} {spec!r} must be a function; got {type(found).__name__}.")
 
     def guarded(*arguments: Any) -> Any:
-        with _users_code(f"The {role} {spec!r} must {_EXPECTED.get(role, 'return scores')}"):
+        asked = f"The {role} {spec!r} must {_EXPECTED.get(role, 'return scores')}"
+        with _users_code(asked, "Mend the function."):
             return found(*arguments)
 
     return guarded
 
 
 @contextmanager
-def _users_code(expected: str) -> Iterator[None]:
+def _users_code(expected: str, remedy: str = _NAME_IT) -> Iterator[None]:
     """Turns whatever a user's own code raises, exits included, into a sentence with its line."""
     try:
         yield
     except U2AError:
         raise
     except (Exception, SystemExit) as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
+        theirs = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename != __file__ and not frame.filename.startswith("<")
+        ]
+        where = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
         raise ModelError(
-            f"{expected}; got {type(error).__name__}: {error} ({Path(last.filename).name}, line "
-            f"{last.lineno}). Give module:function of an installed module, or of a file module.py "
-            "beside the settings."
+            f"{expected}; got {type(error).__name__}: {error}{where}. {remedy}"
         ) from error
 
 

@@ -16,7 +16,7 @@ from u2a_core.data.encode import conversation_ids
 from u2a_core.errors import ConfigError, ModelError
 from u2a_core.models.checks import check_finite
 from u2a_core.models.heads import classifier
-from u2a_core.models.loading import load_tokenizer
+from u2a_core.models.loading import load_config, load_tokenizer
 from u2a_core.models.policy import choose_device, choose_dtype, context_of
 from u2a_core.models.templates import own_template, plain, put_template
 from u2a_core.types import Prompt, prompt_text
@@ -55,24 +55,14 @@ class RewardModel:
             ConfigError: if the template is none.
             ModelError: if it cannot be loaded, has no score head, or needs a template declared.
         """
-        if template not in _NAMED and not {"{prompt}", "{reply}"} <= {*_PARTS.findall(template)}:
-            raise ConfigError(
-                "objective.reward_template must be plain, pair, or a text with {prompt} and "
-                f"{{reply}}; got {template!r}."
-            )
+        _check_template(template)
         device = choose_device(settings.device)
         dtype, trust = choose_dtype(settings.dtype, device), settings.trust_remote_code
         model = classifier(path, dtype, trust=trust)
         check_finite(model, path)
-        tokenizer = load_tokenizer(path, trust=trust)
-        own = plain(tokenizer) if template == "plain" else own_template(tokenizer)
-        if template in ("", "plain"):
-            if not own:
-                raise _unread(path)
-            put_template(tokenizer, own)
-            template = ""
+        tokenizer, template = _reader(path, template, trust=trust)
         found = cls(model.to(device).eval(), tokenizer, template, logit)
-        found._check_logit(path)
+        _check_logit(path, found.classes, logit)
         return found
 
     @property
@@ -80,13 +70,6 @@ class RewardModel:
         """How many logits it has: of two, the reward is their difference."""
         config: Any = self.model.config
         return int(config.num_labels)
-
-    def _check_logit(self, path: str) -> None:
-        if self.logit >= self.classes:
-            raise ConfigError(
-                f"objective.reward_logit must be below the {self.classes} logits of {path}; got "
-                f"{self.logit}."
-            )
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> list[float]:
@@ -133,12 +116,58 @@ class RewardModel:
     def _reward(self, logits: torch.Tensor) -> torch.Tensor:
         if self.logit >= 0:
             return logits[:, self.logit]
-        if (classes := logits.shape[1]) > 2:
-            raise ModelError(
-                f"A reward model must have one or two logits; got {classes}. Set "
-                "objective.reward_logit to the one that is the reward, or use another model."
-            )
+        _check_one_reward(classes := logits.shape[1])
         return logits[:, 0] if classes == 1 else logits[:, 1] - logits[:, 0]
+
+
+def check_scorer(path: str, settings: ModelSettings, *, template: str, logit: int) -> None:
+    """Whether a classifier can be read as a reward; of it only configuration and tokenizer load.
+
+    Raises:
+        ConfigError: if the template is none, or the logit is not there.
+        ModelError: if it needs a template or a logit declared.
+    """
+    _check_template(template)
+    _reader(path, template, trust=settings.trust_remote_code)
+    classes = int(load_config(path, trust=settings.trust_remote_code).num_labels)
+    _check_logit(path, classes, logit)
+    if logit < 0:
+        _check_one_reward(classes)
+
+
+def _check_template(template: str) -> None:
+    if template not in _NAMED and not {"{prompt}", "{reply}"} <= {*_PARTS.findall(template)}:
+        raise ConfigError(
+            "objective.reward_template must be plain, pair, or a text with {prompt} and "
+            f"{{reply}}; got {template!r}."
+        )
+
+
+def _reader(path: str, template: str, *, trust: bool) -> tuple[Any, str]:
+    """A classifier's tokenizer, and the template that is not the tokenizer's own."""
+    tokenizer = load_tokenizer(path, trust=trust)
+    if template not in ("", "plain"):
+        return tokenizer, template
+    own = plain(tokenizer) if template == "plain" else own_template(tokenizer)
+    if not own:
+        raise _unread(path)
+    put_template(tokenizer, own)
+    return tokenizer, ""
+
+
+def _check_logit(path: str, classes: int, logit: int) -> None:
+    if logit >= classes:
+        raise ConfigError(
+            f"objective.reward_logit must be below the {classes} logits of {path}; got {logit}."
+        )
+
+
+def _check_one_reward(classes: int) -> None:
+    if classes > 2:
+        raise ModelError(
+            f"A reward model must have one or two logits; got {classes}. Set "
+            "objective.reward_logit to the one that is the reward, or use another model."
+        )
 
 
 def _unread(path: str) -> ModelError:

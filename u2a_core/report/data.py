@@ -113,7 +113,7 @@ def _truth(data: DataSettings) -> str:
 
 def _show(console: Console, found: Inspection, shown: list[Rendered], truth: str) -> None:
     for report in found.files:
-        _show_file(console, report)
+        _show_file(console, report, raw=not shown)
     if truth:
         console.print(f"[bold]truth[/bold]\n  [red]{escape(truth)}[/red]", soft_wrap=True)
     for overlap in found.overlaps:
@@ -122,7 +122,8 @@ def _show(console: Console, found: Inspection, shown: list[Rendered], truth: str
         _show_tokens(console, sample)
 
 
-def _show_file(console: Console, report: DataReport) -> None:
+def _show_file(console: Console, report: DataReport, *, raw: bool) -> None:
+    """Counts and faults of a file; its first records, unless samples are shown as they are read."""
     console.print(f"[bold]{report.role}[/bold] {escape(report.path)}", soft_wrap=True)
     if report.error:
         console.print(f"  [red]{escape(report.error)}[/red]", soft_wrap=True)
@@ -151,7 +152,7 @@ def _show_file(console: Console, report: DataReport) -> None:
         console.print(f"  line {fault.line}: {escape(fault.reason)}", soft_wrap=True)
     if report.faulty > 10:
         console.print(f"  and {report.faulty - 10} more; all: --faults FILE", soft_wrap=True)
-    for text in report.preview:
+    for text in report.preview if raw else ():
         console.print(f"  [dim]{escape(text)}[/dim]", soft_wrap=True)
 
 

@@ -43,7 +43,9 @@ def show_evaluation(console: Console, run: Run, report: dict[str, Any]) -> None:
             f"{tokens['in']} tokens read, {tokens['out']} written."
         )
     judge = report["judge"]
-    if judge:
+    if judge and not (judge["requests"] or judge["cached"] or judge["failed"]):
+        console.print(f"Judge {escape(judge['source'])}: on this machine, without requests.")
+    elif judge:
         tokens = judge["tokens"]
         console.print(
             f"Judge {escape(judge['source'])}: {judge['requests']} requests, {judge['cached']} "

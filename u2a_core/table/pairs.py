@@ -98,11 +98,19 @@ def rewards_table(reports: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for name, report in reports.items():
         facts = {key: report.get(key) for key in ("steps", "effective_samples", "seconds")}
-        rows.append({"name": name, **report["reward"]["after"], **facts})
-        original = {"name": "original", **report["reward"]["before"]}
+        rows.append(
+            {"name": name, "look": _look(name, report), **report["reward"]["after"], **facts}
+        )
+        original = {"name": "original", "look": "original", **report["reward"]["before"]}
     rows += [original] if rows else []
     table = pd.DataFrame(rows)
     return table if table.empty else table.sort_values("mean", ascending=False, ignore_index=True)
+
+
+def _look(name: str, report: dict[str, Any]) -> str:
+    """By what a picture chooses a run's mark: its method, whatever the run is called."""
+    ours = report["command"] == "reweight" or "u2a" in name
+    return f"{report.get('method') or name}{'-u2a' if ours else ''}"
 
 
 def drawn_alike(a: Run | None, b: Run) -> tuple[str, str]:
