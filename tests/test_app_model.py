@@ -366,3 +366,15 @@ def test_how_a_reward_model_reads_is_set_on_the_page(folder: Path, monkeypatch: 
     next(b for b in app.button if b.label == "Check and save").click().run()
     saved = load_settings(folder / ".draft.yaml").objective
     assert (saved.reward_template, saved.reward_logit) == ("pair", 1)
+
+
+def test_a_kind_of_objective_that_the_form_has_not_stays(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    raw = own(folder, path=str(demo_assets() / "model")).model_dump(mode="json")
+    raw["objective"]["kind"] = "candidates"
+    (folder / ".draft.yaml").write_text(yaml.safe_dump(raw))
+    monkeypatch.setattr(Check, "start", lambda check, env: None)
+    app = opened("model")
+    next(b for b in app.button if b.label == "Check and save").click().run()
+    assert load_settings(folder / ".draft.yaml").objective.kind == "candidates"

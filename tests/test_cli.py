@@ -120,7 +120,7 @@ FAULTS = {
     "NaN weights": r"NaN or infinity in model\.norm\.weight",
     "longer than the context": "the model's context of 96 tokens; got 4096",
     "prompt without room": "must leave room for a reply in 12 tokens; got 12, none of which does",
-    "reply without room": "must fit the model's context of 96",
+    "reply without room": "must leave room for a reply of 90 tokens",
     "more than there are": "at most the 40 negative samples; got 1000",
     "no such reward": "No module named 'no_module'",
     "no reward": r"reward model's folder, or module:function .* or set objective\.kind",

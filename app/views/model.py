@@ -115,7 +115,8 @@ def _way(draft: Settings) -> str:
 
 def _save(raw: dict[str, Any], way: str, reward: str) -> None:
     """Keeps the project's settings, or says what is missing; nothing typed is lost."""
-    raw["objective"]["kind"] = "preference" if way == "pairs" else "sampled_reward"
+    rewarded = "candidates" if raw["objective"]["kind"] == "candidates" else "sampled_reward"
+    raw["objective"]["kind"] = "preference" if way == "pairs" else rewarded
     raw["objective"]["reward"] = "" if way == "pairs" else reward
     raw["evaluation"]["reward"] = reward if way == "pairs" else ""
     try:
