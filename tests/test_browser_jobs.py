@@ -63,12 +63,15 @@ def test_the_bar_and_the_line_fit_at_900_px_on_every_page(server: Server, browse
     context.close()
 
 
-def test_at_900_px_no_name_of_a_run_and_no_label_of_a_switch_is_cut(server: Server, browser):
+def test_at_900_px_no_name_of_a_run_and_no_label_of_a_switch_is_cut(
+    server: Server, browser, request: pytest.FixtureRequest
+):
     settings = load_settings(demo_assets() / "demo.yaml")
     run = Run.create(server.folder / "ablation-npo-1126-111445", "ablate", settings)
     run.write_status("failed", "for this test")
     own = server.folder / ".draft.yaml"
     own.write_text("data: {}\n")
+    request.addfinalizer(lambda: (own.unlink(), run.delete()))  # others use the folder, too
     context = browser.new_context(viewport={"width": 900, "height": 900})
     tab = context.new_page()
     cut = """[...document.querySelectorAll('[data-testid=stPageLink], [data-testid=stCheckbox]')]
@@ -79,14 +82,12 @@ def test_at_900_px_no_name_of_a_run_and_no_label_of_a_switch_is_cut(server: Serv
     tab.get_by_role("link", name=run.path.name).wait_for(timeout=SECONDS)
     assert tab.evaluate(cut) == []
     tab.goto(f"{server.url}/model")
-    tab.get_by_text("My own model and data").click(timeout=SECONDS)
+    tab.get_by_role("radio", name="My own model and data").click(timeout=SECONDS, force=True)
     tab.get_by_text("What is trained, number format, device").click(timeout=SECONDS)
     tab.get_by_text("Activation checkpointing").wait_for(timeout=SECONDS)
     tab.wait_for_timeout(800)
     assert tab.evaluate(cut) == []
     context.close()
-    own.unlink()
-    run.delete()
 
 
 def test_at_900_px_a_charts_buttons_leave_its_title_to_be_read(server: Server, browser):

@@ -92,7 +92,7 @@ def test_a_report_has_a_reproductions_table_and_ablation(finished: Run, tmp_path
     assert main(["report", str(finished.path), "--html", str(tmp_path / "r.html")]) == 0
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert all(f"<td>{method}</td>" in page for method in METHODS)
-    assert "safe-rlhf, tiny scale, seed 0" in page and "Reward against K" in page
+    assert "safe-rlhf, tiny scale, seed 0" in page and "The reward against K" in page
     assert page.count(finished.report()["notes"][0]) == 1
 
 

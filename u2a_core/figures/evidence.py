@@ -236,7 +236,7 @@ def cost_against_reward(
             x=[row["ledger"][cost]], y=[found["mean"]], mode="markers+text", cliponaxis=False,
             name=label, showlegend=not place,  # a name without room stands in the legend
             text=[f"\u00a0\u00a0{label}\u00a0\u00a0" if place else ""],
-            textposition=place or None, textfont_color=colour,  # whose name it is
+            textposition=place or None,
             marker={"color": colour, "symbol": symbol, "size": 12},
             error_y={
                 "array": [found["high"] - found["mean"] if known else 0],

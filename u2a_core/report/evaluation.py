@@ -44,7 +44,9 @@ def show_evaluation(console: Console, run: Run, report: dict[str, Any]) -> None:
         )
     judge = report["judge"]
     if judge and not (judge["requests"] or judge["cached"] or judge["failed"]):
-        console.print(f"Judge {escape(judge['source'])}: on this machine, without requests.")
+        console.print(
+            f"Judge {escape(judge['source'])}: on this machine, without requests; 0 failed."
+        )
     elif judge:
         tokens = judge["tokens"]
         console.print(

@@ -109,7 +109,7 @@ def rewards_table(reports: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
 
 def _look(name: str, report: dict[str, Any]) -> str:
     """By what a picture chooses a run's mark: its method, whatever the run is called."""
-    ours = report["command"] == "reweight" or "u2a" in name
+    ours = report.get("command") == "reweight" or "u2a" in name
     return f"{report.get('method') or name}{'-u2a' if ours else ''}"
 
 
