@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,6 @@ def gain_histogram(table: pd.DataFrame, mode: Mode) -> go.Figure:
     gains = table["gain"]
     half = float(np.quantile(gains.abs(), 0.99)) or 1.0
     edges = np.linspace(-half, half, _BINS + 1)
-    centres = (edges[:-1] + edges[1:]) / 2
     beyond = int((gains.abs() > half).sum())
     more = f" ({beyond:,} beyond the ends)" if beyond else " (J per unit weight)"
     told = "when unlearned"
@@ -45,24 +45,30 @@ def gain_histogram(table: pd.DataFrame, mode: Mode) -> go.Figure:
         ("hurts", gains <= 0, HURTS[mode]),
         ("helps", gains > 0, HELPS[mode]),
     ):
-        values = gains[chosen].to_numpy()
-        bins = np.clip(np.digitize(values, edges) - 1, 0, _BINS - 1)
-        counts = np.bincount(bins, minlength=_BINS)
-        ends = np.full((_BINS, 2), np.nan)
-        np.fmin.at(ends[:, 0], bins, values)
-        np.fmax.at(ends[:, 1], bins, values)
-        held = counts > 0  # an empty bar has no lowest gain
         figure.add_bar(
-            x=centres[held],
-            y=counts[held],
             name=name,
-            width=0.94 * (edges[1] - edges[0]),
             marker_color=colour,
-            customdata=ends[held].tolist(),
+            **_binned(gains[chosen].to_numpy(), edges),
             hovertemplate="%{y} samples<br>gain %{customdata[0]:+.3f} to "
             f"%{{customdata[1]:+.3f}} ({name})<extra></extra>",
         )
     return figure.update_layout(barmode="stack", xaxis={"range": [-half, half], "zeroline": True})
+
+
+def _binned(values: np.ndarray, edges: np.ndarray) -> dict[str, Any]:
+    """Bars of the bins that hold gains: place, height, width, and their lowest and highest gain."""
+    bins = np.clip(np.digitize(values, edges) - 1, 0, _BINS - 1)
+    counts = np.bincount(bins, minlength=_BINS)
+    ends = np.full((_BINS, 2), np.nan)
+    np.fmin.at(ends[:, 0], bins, values)
+    np.fmax.at(ends[:, 1], bins, values)
+    held = counts > 0  # an empty bar has no lowest gain
+    return {
+        "x": ((edges[:-1] + edges[1:]) / 2)[held],
+        "y": counts[held],
+        "width": 0.94 * (edges[1] - edges[0]),
+        "customdata": ends[held].tolist(),
+    }
 
 
 def rank_plot(
